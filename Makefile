@@ -1,0 +1,37 @@
+# `make demo` and `make test` need only Python 3.11 or 3.12 with venv: both install first.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?=
+
+.PHONY: demo test lint bench results lock install clean
+demo: install
+	$(BIN)/tacitly-sim demo $(if $(DATA),--data-dir $(DATA)) --out out/demo
+
+test: install lint
+	$(BIN)/pytest
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: .venv/installed
+
+# torch is locked by version alone: its builds (CPU, CUDA) differ in content and needs.
+.venv/installed: requirements.lock requirements-torch.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install --quiet -r requirements-torch.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+# Writes requirements.lock anew from pyproject.toml.
+lock: install
+	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade \
+		--generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-options --strip-extras \
+		--unsafe-package torch --no-allow-unsafe --all-extras \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv out build dist

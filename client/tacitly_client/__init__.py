@@ -1,0 +1,1 @@
+"""The endpoint: what runs on a person's own machine."""

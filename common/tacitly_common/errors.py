@@ -1,0 +1,40 @@
+"""The root of every error that Tacitly raises on purpose.
+
+    TacitlyError
+      ├─ ValidationError    a value given from outside is unusable; the message names value and fix
+      ├─ PlanError          a campaign plan is malformed or contradicts itself     (campaign.py)
+      ├─ EncodingError      an update cannot be encoded or decoded                 (mechanisms/)
+      ├─ WireError          a message is not what the protocol says                (wire/)
+      ├─ StoreError         the event store cannot be read or written              (client: store/)
+      ├─ BudgetExceededError  a charge would overdraw a ledger                 (both ledgers)
+      └─ LedgerError        a ledger is damaged or used out of order               (both ledgers)
+
+`exit_code` is what a command exits with when the error ends it; docs/commands.md lists them.
+Messages never hold event content.
+"""
+
+from typing import ClassVar
+
+
+class TacitlyError(Exception):
+    """Base of all deliberate errors."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class ValidationError(TacitlyError, ValueError):
+    """A value from outside is unusable."""
+
+    exit_code = 2
+
+
+class BudgetExceededError(TacitlyError):
+    """A charge would exceed a cap; nothing was charged."""
+
+    exit_code = 3
+
+
+class LedgerError(TacitlyError):
+    """A ledger is damaged, locked by another writer for too long, or used out of order."""
+
+    exit_code = 5

@@ -1,0 +1,61 @@
+"""Argument checks that name the argument, show the value and say what would do.
+
+    positive(noise_multiplier=0)  ->  ValidationError: noise_multiplier must be > 0, got 0
+
+All raise `ValidationError`. Used in `__post_init__` and at the edges where values come in.
+"""
+
+import math
+import re
+from decimal import Decimal
+
+from tacitly_common.errors import ValidationError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+Number = int | float | Decimal
+
+
+def positive(**values: Number) -> None:
+    """Each value is finite and > 0."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value > 0):
+            raise ValidationError(f"{name} must be > 0, got {value}")
+
+
+def non_negative(**values: Number) -> None:
+    """Each value is finite and >= 0."""
+    for name, value in values.items():
+        if not (math.isfinite(value) and value >= 0):
+            raise ValidationError(f"{name} must be >= 0, got {value}")
+
+
+def in_range(low: Number, high: Number, **values: Number) -> None:
+    """Each value lies in [low, high]."""
+    for name, value in values.items():
+        if not (low <= value <= high):
+            raise ValidationError(f"{name} must lie in [{low}, {high}], got {value}")
+
+
+def probability(**values: Number) -> None:
+    """Each value lies strictly between 0 and 1, or is 1."""
+    for name, value in values.items():
+        if not (0 < value <= 1):
+            raise ValidationError(f"{name} must lie in (0, 1], got {value}")
+
+
+def sha256_hex(**values: str) -> None:
+    """Each value is 64 lower-case hexadecimal digits."""
+    for name, value in values.items():
+        if not _SHA256.fullmatch(value):
+            raise ValidationError(f"{name} must be 64 lower-case hex digits, got {value!r:.80}")
+
+
+def short_name(**values: str) -> None:
+    """Each value is a short machine-readable name: a-z 0-9 . _ - and at most 64 characters."""
+    for name, value in values.items():
+        if not _NAME.fullmatch(value):
+            raise ValidationError(
+                f"{name} must be 1 to 64 characters of a-z 0-9 . _ -, got {value!r:.80}"
+            )

@@ -1,0 +1,1 @@
+"""The protocol between server application and device: record names, types, refusal codes."""

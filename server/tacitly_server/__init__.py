@@ -1,0 +1,1 @@
+"""The aggregation server: rounds, sums, the population ledger and its Flower deployment."""

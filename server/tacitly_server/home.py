@@ -1,0 +1,91 @@
+"""Where the server keeps its state: one directory, mode 0700.
+
+tls/                 ca.crt ca.key server.crt server.key (keys 0600)
+control.token        bearer token of the operator (0600)
+superexec.secret     shared by SuperLink and SuperExec (0600)
+subject.secret       key of the HMAC that names subjects (0600)
+superlink.db         Flower's own state
+population.db        subjects and the population ledger
+audit.jsonl          every Fleet and Control call
+campaigns/HASH/      one campaign: plan.json, initial.npy, checkpoint.npz, receipts.jsonl
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+# How the ServerApp process, which Flower starts, learns where the state is.
+HOME_VARIABLE: Final = "TACITLY_SERVER_HOME"
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignDirectory:
+    """The paths of one campaign."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        """The plan, canonical JSON."""
+        return self.root / "plan.json"
+
+    @property
+    def initial_model(self) -> Path:
+        """float32[parameters], `numpy.save` format."""
+        return self.root / "initial.npy"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything needed to resume after the last released round."""
+        return self.root / "checkpoint.npz"
+
+    @property
+    def receipts(self) -> Path:
+        """JSON lines: one receipt for each finished attempt."""
+        return self.root / "receipts.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHome:
+    """The paths below the server's directory."""
+
+    root: Path
+
+    @property
+    def tls(self) -> Path:
+        """Directory of certificates and their keys."""
+        return self.root / "tls"
+
+    @property
+    def control_token(self) -> Path:
+        """Bearer token of the Control API."""
+        return self.root / "control.token"
+
+    @property
+    def superexec_secret(self) -> Path:
+        """Secret of the Runtime API."""
+        return self.root / "superexec.secret"
+
+    @property
+    def subject_secret(self) -> Path:
+        """HMAC key that names subjects."""
+        return self.root / "subject.secret"
+
+    @property
+    def superlink_database(self) -> Path:
+        """SQLite file of Flower's SuperLink."""
+        return self.root / "superlink.db"
+
+    @property
+    def population_database(self) -> Path:
+        """SQLite file of subjects and the population ledger."""
+        return self.root / "population.db"
+
+    @property
+    def audit_log(self) -> Path:
+        """JSON lines of every Fleet and Control call."""
+        return self.root / "audit.jsonl"
+
+    def campaign(self, plan_hash: str) -> CampaignDirectory:
+        """The directory of the campaign whose plan has this hash."""
+        return CampaignDirectory(self.root / "campaigns" / plan_hash)

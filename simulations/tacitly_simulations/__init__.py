@@ -1,0 +1,1 @@
+"""Evaluation: recorded data, the demo, and the same code under Flower's simulation engine."""
