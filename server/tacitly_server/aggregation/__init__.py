@@ -1,0 +1,1 @@
+"""What is done to the replies of a round: check one, add one."""

@@ -1,0 +1,1 @@
+"""Who is who, and what each subject has spent: SQLite through SQLAlchemy Core, no ORM."""

@@ -1,0 +1,1 @@
+"""A campaign, round by round: select, charge, dispatch, collect, apply, checkpoint, publish."""
