@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+
 from tacitly_common.errors import ValidationError
 from tacitly_common.validation import positive
 

@@ -11,6 +11,7 @@ import struct
 from typing import BinaryIO, Final, TypeVar
 
 import msgspec
+
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.messages import ReplyCode
 

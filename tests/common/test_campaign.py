@@ -1,0 +1,105 @@
+"""The plan: canonical, strict, and the one place its bounds are stated."""
+
+import hashlib
+import math
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from plans import small_plan
+from tacitly_common.campaign import CohortPlan, PlanError, SubjectMechanism, parse_plan, read_plan
+from tacitly_common.errors import ValidationError
+from tacitly_common.model_config import ModelConfig
+
+
+def test_a_plan_survives_its_canonical_form() -> None:
+    plan = small_plan()
+    assert parse_plan(plan.to_json()) == plan
+
+
+def test_the_hash_names_the_canonical_bytes_whatever_the_layout_read() -> None:
+    plan = small_plan()
+    assert plan.hash == hashlib.sha256(plan.to_json()).hexdigest()
+    pretty = msgspec.json.format(plan.to_json(), indent=4)
+    assert parse_plan(pretty).hash == plan.hash
+
+
+def test_any_changed_field_changes_the_hash() -> None:
+    assert small_plan(rounds=21).hash != small_plan().hash
+
+
+def test_decimals_are_strings_in_json() -> None:
+    assert b'"noise_multiplier":"3.78"' in small_plan().to_json()
+
+
+def test_unknown_missing_and_mistyped_fields_are_refused_and_placed() -> None:
+    document = small_plan().to_json()
+    with pytest.raises(PlanError, match="unknown field `noise`"):
+        parse_plan(document.replace(b'"rounds":20', b'"rounds":20,"noise":"0"'))
+    with pytest.raises(PlanError, match="missing required field `rounds`"):
+        parse_plan(document.replace(b'"rounds":20,', b""))
+    with pytest.raises(PlanError, match=r"Expected `int`.*rounds"):
+        parse_plan(document.replace(b'"rounds":20', b'"rounds":"20"'))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (b'"noise_multiplier":"3.78"', b'"noise_multiplier":"0"', "noise_multiplier must be > 0"),
+        (b'"noise_multiplier":"3.78"', b'"noise_multiplier":"NaN"', "noise_multiplier must be > 0"),
+        (b'"minimum":4', b'"minimum":9', r"minimum must lie in \[2, 8\]"),
+        (b'"minimum":4', b'"minimum":1', r"minimum must lie in \[2, 8\]"),
+        (b'"delta":"0.000001"', b'"delta":"0.01"', "at most 1/"),
+        (b'"app_hash":"1', b'"app_hash":"x', "app_hash must be 64"),
+        (b'"schema_version":1', b'"schema_version":2', "plan schema 2 is not 1"),
+        (b'"families":["applications","keys"]', b'"families":["keys","applications"]', "sorted"),
+        (b'"participations":10', b'"participations":21', r"participations must lie in \[1, 20\]"),
+    ],
+)
+def test_values_out_of_bounds_are_refused_by_name(old: bytes, new: bytes, message: str) -> None:
+    document = small_plan().to_json()
+    assert old in document
+    with pytest.raises(PlanError, match=message):
+        parse_plan(document.replace(old, new))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match=r"nowhere\.json: No such file"):
+        read_plan(tmp_path / "nowhere.json")
+
+
+def test_costs_follow_from_the_noise() -> None:
+    plan = small_plan()
+    assert plan.cost_nano_rho == 34_993_422
+    assert plan.cap_nano_rho == 349_934_220
+
+
+def test_shares_of_the_minimum_cohort_carry_the_whole_noise() -> None:
+    plan = small_plan()
+    assert math.sqrt(plan.cohort.minimum) * plan.noise_share_std == pytest.approx(3.78 * 0.5)
+
+
+def test_parts_check_themselves() -> None:
+    with pytest.raises(ValidationError, match="clip_norm must be > 0"):
+        SubjectMechanism(clip_norm=Decimal(0), noise_multiplier=Decimal(1))
+    with pytest.raises(ValidationError, match="target must lie in"):
+        CohortPlan(
+            population=5, target=6, minimum=2, deadline_seconds=1, selection_timeout_seconds=1
+        )
+
+
+def test_trainable_tensors_are_named_once_in_order() -> None:
+    with pytest.raises(ValidationError, match="trainable names 'all'"):
+        ModelConfig(vocabulary_size=10, trainable=("all",))
+    with pytest.raises(ValidationError, match="in the order of"):
+        ModelConfig(vocabulary_size=10, trainable=("output.bias", "output.weight"))
+
+
+def test_layout_covers_the_vector_without_gap_or_overlap() -> None:
+    config = ModelConfig(vocabulary_size=10, embedding=3, hidden=4, trainable=("output.bias",))
+    ends = [tensor.stop for tensor in config.layout()]
+    assert [tensor.start for tensor in config.layout()] == [0, *ends[:-1]]
+    assert config.parameters == ends[-1] == 30 + 36 + 48 + 12 + 12 + 40 + 10
+    assert config.trainable_parameters == 10
