@@ -7,6 +7,10 @@ subject.secret       key of the HMAC that names subjects (0600)
 superlink.db         Flower's own state
 population.db        subjects and the population ledger
 audit.jsonl          every Fleet and Control call
+status.json          what `tacitly-server up` last saw
+supervisor.lock      held while `tacitly-server up` runs
+logs/                output of the processes it runs
+flower/              FLWR_HOME: the unpacked bundle
 campaigns/HASH/      one campaign: plan.json, initial.npy, checkpoint.npz, receipts.jsonl
 """
 
@@ -86,6 +90,31 @@ class ServerHome:
         """JSON lines of every Fleet and Control call."""
         return self.root / "audit.jsonl"
 
+    @property
+    def status(self) -> Path:
+        """JSON: what the supervisor last saw."""
+        return self.root / "status.json"
+
+    @property
+    def supervisor_lock(self) -> Path:
+        """Locked by the running supervisor."""
+        return self.root / "supervisor.lock"
+
+    @property
+    def logs(self) -> Path:
+        """Directory of the output of SuperLink and SuperExec."""
+        return self.root / "logs"
+
+    @property
+    def flower(self) -> Path:
+        """Flower's own directory (FLWR_HOME)."""
+        return self.root / "flower"
+
+    @property
+    def campaigns(self) -> Path:
+        """Directory of all campaigns."""
+        return self.root / "campaigns"
+
     def campaign(self, plan_hash: str) -> CampaignDirectory:
         """The directory of the campaign whose plan has this hash."""
-        return CampaignDirectory(self.root / "campaigns" / plan_hash)
+        return CampaignDirectory(self.campaigns / plan_hash)

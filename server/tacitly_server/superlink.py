@@ -1,0 +1,190 @@
+"""Our SuperLink: Flower's server application with the doors shut.
+
+    python -m tacitly_server.superlink --home DIR --host H --port P
+
+Stock Flower lets anybody who reaches the port register nodes, start runs and take the ServerApp's
+task. This entry gives Flower's own application a bearer token for the Control API, the SuperExec
+secret for the Runtime API, an audit log and TLS, and serves it behind `RequestGuard`.
+"""
+
+import argparse
+import ipaddress
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_server import certificates
+from tacitly_server.home import ServerHome
+from tacitly_server.private_files import read_private
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from tacitly_server.request_guard import RequestLimits
+
+# Flower reads these when it is imported: no telemetry, no look for updates, no installation of a
+# bundle's dependencies, no second API over gRPC, no other sign-in.
+FLOWER_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "FLWR_INTERNAL_GRPC_FLEET_API": "0",
+    "FLWR_INTERNAL_GRPC_CONTROL_API": "0",
+    "FLWR_OIDC_ENABLED": "0",
+}
+_HEADER_BYTES: Final = 16 * 1024
+_SHUTDOWN_SECONDS: Final = 3
+_CONNECTIONS: Final = 1000
+_LOG_LEVEL: Final = logging.INFO
+
+
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What SuperLink is given from files of mode 0600."""
+
+    control_token: bytes
+    superexec_secret: bytes
+
+    def __repr__(self) -> str:
+        return "Secrets()"
+
+
+def read_secrets(home: ServerHome) -> Secrets:
+    """The secrets of an initialised server.
+
+    Raises:
+        ValidationError: missing or readable by others.
+    """
+    return Secrets(read_private(home.control_token).strip(), read_private(home.superexec_secret))
+
+
+def superlink_app(
+    home: ServerHome, secrets: Secrets, limits: "RequestLimits", *, host: str, port: int
+) -> "ASGIApp":
+    """Flower's application with our authentication and audit log, behind our guard."""
+    from tacitly_server import flower_port as flower
+    from tacitly_server.audit import AuditLog
+    from tacitly_server.request_guard import RequestGuard
+    from tacitly_server.superlink_plugins import CallLog, TokenAuthentication
+
+    audit = AuditLog(home.audit_log)
+    tls = home.tls
+    config = flower.SuperLinkLifespanConfig(
+        control_address="",
+        health_server_address=None,
+        host=host,
+        port=port,
+        insecure=False,
+        certificates=(
+            (tls / "ca.crt").read_bytes(),
+            (tls / "server.crt").read_bytes(),
+            (tls / "server.key").read_bytes(),
+        ),
+        superexec_auth_secret=secrets.superexec_secret,
+        authn_plugin=TokenAuthentication(secrets.control_token),
+        event_log_plugin=CallLog(audit),
+        fleet_event_log_plugin=CallLog(audit),
+        enable_event_log=True,
+        artifact_provider=None,
+        enable_supernode_auth=True,
+        fleet_api_type=flower.TRANSPORT_TYPE_GRPC_RERE,
+        fleet_api_address=None,
+        simulation=False,
+        ssl_ca_certfile=str(tls / "ca.crt"),
+        ssl_certfile=str(tls / "server.crt"),
+        ssl_keyfile=str(tls / "server.key"),
+        database=str(home.superlink_database),
+        isolation=flower.ISOLATION_MODE_PROCESS,
+        runtime_dependency_install=False,
+    )
+    app = flower.create_app(config, flower.SuperLinkLifespan)
+    return RequestGuard(app, limits, audit.refused)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket bound to the address.
+
+    Raises:
+        ValidationError: in use, not this machine's, or not an address.
+    """
+    try:
+        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        raise ValidationError(
+            f"--host must be an address of this machine such as 127.0.0.1 or 0.0.0.0, got {host!r}"
+        ) from None
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise ValidationError(
+            f"cannot listen at {host}:{port}: {error.strerror}; "
+            "end what uses it, or choose another --port"
+        ) from error
+    return bound
+
+
+def serve(home: ServerHome, *, host: str, port: int, parent_pid: int | None) -> None:
+    """Run SuperLink until a signal, or until the parent process is gone.
+
+    Raises:
+        ValidationError: home, secrets, certificates or address are not in order.
+    """
+    os.umask(0o077)
+    os.environ.update(FLOWER_ENVIRONMENT)
+    certificates.check(home.tls, now=datetime.now(UTC))
+    secrets = read_secrets(home)
+    listening = bind(host, port)
+
+    import uvicorn
+
+    from tacitly_server import flower_port as flower
+    from tacitly_server.request_guard import RequestLimits
+
+    if parent_pid is not None:
+        flower.start_parent_process_monitor(parent_pid)
+    config = uvicorn.Config(
+        superlink_app(home, secrets, RequestLimits(), host=host, port=port),
+        # httptools sets no bound on headers; h11 does.
+        http="h11",
+        h11_max_incomplete_event_size=_HEADER_BYTES,
+        ws="none",
+        # A header does not decide where a request comes from.
+        proxy_headers=False,
+        server_header=False,
+        limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+        log_config=flower.get_uvicorn_log_config(_LOG_LEVEL),
+        ssl_certfile=str(home.tls / "server.crt"),
+        ssl_keyfile=str(home.tls / "server.key"),
+    )
+    uvicorn.Server(config).run(sockets=[listening])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The process `tacitly-server up` runs and restarts. Exit 2: it cannot start like this."""
+    parser = argparse.ArgumentParser(prog="tacitly_server.superlink")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--parent-pid", type=int)
+    given = parser.parse_args(arguments)
+    try:
+        serve(ServerHome(given.home), host=given.host, port=given.port, parent_pid=given.parent_pid)
+    except TacitlyError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
