@@ -29,6 +29,14 @@ class WireError(TacitlyError, ValueError):
     """A message is not what the protocol says. The message holds no value from the wire."""
 
 
+class WrongTypeError(WireError):
+    """A vector of another element type than agreed (a float vector could hold NaN)."""
+
+
+class WrongShapeError(WireError):
+    """A vector of another length, or with other dimensions, than agreed."""
+
+
 class ReplyCode(IntEnum):
     """What a device answers. OK comes with an update; every other code comes alone."""
 
@@ -137,12 +145,10 @@ def _only_vector(
         raise WireError(f"record {name!r} must hold exactly one array")
     array = record[_VECTOR]
     # The declared shape and type are checked before the bytes are parsed, and again after.
-    if (
-        array.dtype != str(dtype)
-        or tuple(array.shape) != (length,)
-        or array.stype != "numpy.ndarray"
-    ):
-        raise WireError(f"record {name!r} must be {dtype}[{length}]")
+    if array.dtype != str(dtype) or array.stype != "numpy.ndarray":
+        raise WrongTypeError(f"record {name!r} must be {dtype}[{length}]")
+    if tuple(array.shape) != (length,):
+        raise WrongShapeError(f"record {name!r} must be {dtype}[{length}]")
     try:
         vector = array.numpy()
     except Exception:

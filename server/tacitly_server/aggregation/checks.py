@@ -1,0 +1,91 @@
+"""Is this reply one that may be added? Each way to fail has its own name in the receipt.
+
+A reply is data from a machine nobody here controls. Whatever is wrong with it costs its own
+contribution and nothing else. A `Refusal` holds no value from the wire.
+"""
+
+from enum import StrEnum
+
+import numpy as np
+from flwr.app import Message
+from numpy.typing import NDArray
+
+from tacitly_common.campaign import CampaignPlan
+from tacitly_common.mechanisms.gaussian import encoded_norm_bound
+from tacitly_common.wire.messages import (
+    ReplyCode,
+    Task,
+    WireError,
+    WrongShapeError,
+    WrongTypeError,
+    parse_reply_content,
+)
+
+_NODE_UNAVAILABLE = 5  # Flower's ErrorCode; SuperLink answers for a node that went offline
+
+
+class Refusal(StrEnum):
+    """Why a selected node contributed nothing."""
+
+    # the transport
+    UNDELIVERED = "undelivered"
+    NO_ANSWER = "no_answer"
+    NODE_UNAVAILABLE = "node_unavailable"
+    NODE_ERROR = "node_error"
+    # the message
+    UNREADABLE = "unreadable"
+    UNASKED = "unasked"
+    WRONG_SENDER = "wrong_sender"
+    MALFORMED = "malformed"
+    WRONG_SHAPE = "wrong_shape"
+    WRONG_TYPE = "wrong_type"
+    WRONG_ATTEMPT = "wrong_attempt"
+    NORM_TOO_LARGE = "norm_too_large"
+    # the device's own decision: "device_" and the name of its ReplyCode
+    DEVICE_UNKNOWN_APPLICATION = "device_unknown_application"
+    DEVICE_UNKNOWN_TASK = "device_unknown_task"
+    DEVICE_UNKNOWN_PLAN = "device_unknown_plan"
+    DEVICE_MALFORMED_TASK = "device_malformed_task"
+    DEVICE_WRONG_MODEL = "device_wrong_model"
+    DEVICE_ROUND_OUT_OF_RANGE = "device_round_out_of_range"
+    DEVICE_BUDGET_EXHAUSTED = "device_budget_exhausted"
+    DEVICE_NO_CONSENT = "device_no_consent"
+    DEVICE_NO_DATA = "device_no_data"
+    DEVICE_DEVICE_FAULT = "device_device_fault"
+
+
+def check_reply(
+    message: Message, *, plan: CampaignPlan, task: Task, node_id: int
+) -> NDArray[np.int32] | Refusal:
+    """The update of a reply that `node_id` was asked for, or why there is none. Never raises.
+
+    1. an error of Flower's own, which may come from SuperLink in the node's place
+    2. from the node that was asked
+    3. exactly the records, the type and the length of the protocol (int32: never NaN)
+    4. for this very round and attempt
+    5. the device did not refuse
+    6. an L2 norm, decoded, of at most `encoded_norm_bound`
+    """
+    if message.has_error():
+        unavailable = message.error.code == _NODE_UNAVAILABLE
+        return Refusal.NODE_UNAVAILABLE if unavailable else Refusal.NODE_ERROR
+    if message.metadata.src_node_id != node_id:
+        return Refusal.WRONG_SENDER
+    try:
+        reply = parse_reply_content(message.content, coordinates=plan.model.trainable_parameters)
+    except WrongShapeError:
+        return Refusal.WRONG_SHAPE
+    except WrongTypeError:
+        return Refusal.WRONG_TYPE
+    except WireError:
+        return Refusal.MALFORMED
+    except Exception:  # whatever Flower's own classes trip over in hostile content
+        return Refusal.UNREADABLE
+    if (reply.round, reply.attempt) != (task.round, task.attempt):
+        return Refusal.WRONG_ATTEMPT
+    if reply.code is not ReplyCode.OK:
+        return Refusal(f"device_{reply.code.name.lower()}")
+    if reply.update is None:  # parse_reply_content promises one with OK
+        return Refusal.MALFORMED
+    norm = float(np.linalg.norm(reply.update.astype(np.float64))) * plan.grid_step
+    return reply.update if norm <= encoded_norm_bound(plan) else Refusal.NORM_TOO_LARGE

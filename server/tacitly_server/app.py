@@ -1,0 +1,81 @@
+"""The Flower ServerApp: wiring only.
+
+Flower starts it in a process of its own, once for each run, with the campaign's plan hash in
+the run's configuration and the server's directory in the environment. Whatever happened to an
+earlier process, a new run of the same campaign goes on from the last released round.
+"""
+
+import logging
+import os
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from tacitly_common.campaign import CampaignPlan, read_plan
+from tacitly_common.errors import ValidationError
+from tacitly_common.validation import sha256_hex
+from tacitly_server.home import HOME_VARIABLE, CampaignDirectory, ServerHome
+from tacitly_server.ledger.population import PopulationLedger
+from tacitly_server.ledger.subjects import Subjects
+from tacitly_server.rounds.campaign import Campaign, run_campaign
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run, or go on with, the campaign that the run's configuration names.
+
+    Raises:
+        ValidationError, PlanError: the environment, the configuration or the plan is unusable.
+    """
+    _log_to_stderr()
+    home = _home()
+    directory, plan = _campaign(home, context)
+    with (
+        PopulationLedger(home.population_database) as ledger,
+        Subjects(home.population_database) as subjects,
+    ):
+        ending = run_campaign(
+            Campaign(
+                grid=grid,
+                plan=plan,
+                directory=directory,
+                ledger=ledger,
+                enrolled=subjects.enrolled,
+            )
+        )
+    logging.getLogger(__name__).info("campaign %s finished: %s", plan.name, ending)
+
+
+def _home() -> ServerHome:
+    root = os.environ.get(HOME_VARIABLE)
+    if not root:
+        raise ValidationError(
+            f"{HOME_VARIABLE} is not set; start the run through `tacitly-server up`"
+        )
+    return ServerHome(Path(root))
+
+
+def _campaign(home: ServerHome, context: Context) -> tuple[CampaignDirectory, CampaignPlan]:
+    """The campaign's directory and its plan, which must be the one that the run names."""
+    name = context.run_config.get("campaign")
+    if not isinstance(name, str):
+        raise ValidationError("the run's configuration names no campaign; give its plan's hash")
+    sha256_hex(campaign=name)
+    directory = home.campaign(name)
+    plan = read_plan(directory.plan)
+    if plan.hash != name:
+        raise ValidationError(f"{directory.plan} has the hash {plan.hash}; the run names {name}")
+    return directory, plan
+
+
+def _log_to_stderr() -> None:
+    """Progress to standard error, which Flower keeps with the run."""
+    logger = logging.getLogger("tacitly_server")
+    if not logger.handlers:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)

@@ -1,0 +1,252 @@
+"""A campaign from its first round to its last, over any Flower Grid.
+
+The same function runs under SuperLink and under Flower's simulation engine. All its state is
+on disk: kill it at any point, call it again, and it goes on from the last released round.
+"""
+
+import fcntl
+import logging
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from flwr.serverapp import Grid
+
+from tacitly_common.campaign import CampaignPlan
+from tacitly_common.errors import BudgetExceededError, LedgerError
+from tacitly_common.mechanisms.gaussian import decode_mean
+from tacitly_common.validation import positive
+from tacitly_common.wire.messages import Task
+from tacitly_server.aggregation.checks import Refusal
+from tacitly_server.home import CampaignDirectory
+from tacitly_server.ledger.population import AttemptKey, AttemptState, PopulationLedger
+from tacitly_server.rounds import optimizer
+from tacitly_server.rounds.checkpoint import Checkpoint, save_checkpoint
+from tacitly_server.rounds.clock import Clock, SystemClock
+from tacitly_server.rounds.collection import Answers, collect, dispatch
+from tacitly_server.rounds.receipts import Outcome, Receipt, append_receipt, model_sha256
+from tacitly_server.rounds.recovery import recover
+from tacitly_server.rounds.selection import Enrolled, select
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Ending(StrEnum):
+    """Why a campaign is over."""
+
+    ROUNDS_REACHED = "rounds reached"
+    BUDGET_EXHAUSTED = "budget exhausted"
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait before trying again, so that nothing spins.
+
+    `pause_seconds` after a selection that found too few, and after the `lost_in_a_row`-th lost
+    attempt; each further lost attempt doubles it, up to `max_pause_seconds`: every attempt
+    costs those selected, whether it succeeds or not.
+    """
+
+    pause_seconds: float = 5.0
+    lost_in_a_row: int = 2
+    max_pause_seconds: float = 3_600.0
+
+    def __post_init__(self) -> None:
+        positive(
+            pause_seconds=self.pause_seconds,
+            lost_in_a_row=self.lost_in_a_row,
+            max_pause_seconds=self.max_pause_seconds,
+        )
+
+    def after_lost(self, in_a_row: int) -> float:
+        """Seconds to wait after this many lost attempts in a row."""
+        if in_a_row < self.lost_in_a_row:
+            return 0.0
+        doublings = min(in_a_row - self.lost_in_a_row, 32)
+        return float(min(self.pause_seconds * 2**doublings, self.max_pause_seconds))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Campaign:
+    """What a campaign runs on. `enrolled` gives every enrolled node and its subject.
+
+    `on_round` is called with each receipt after it is published.
+    """
+
+    grid: Grid
+    plan: CampaignPlan
+    directory: CampaignDirectory
+    ledger: PopulationLedger
+    enrolled: Enrolled
+    on_round: Callable[[Receipt], None] = lambda _receipt: None
+    clock: Clock = field(default_factory=SystemClock)
+    rng: random.Random = field(default_factory=random.SystemRandom)
+    patience: Patience = Patience()
+
+
+def run_campaign(campaign: Campaign) -> Ending:
+    """Run, or go on with, a campaign until its last round or until nobody can pay.
+
+    1. Recover what an earlier process left (`recovery.py`).
+    2. Stop if all rounds are released, or if those who can still pay are fewer than the
+       minimum cohort although enough are enrolled.
+    3. Select. Too few online: pause and go to 2; nothing was charged.
+    4. Reserve an attempt number and charge all selected, or void it.
+    5. Dispatch, collect, and release or lose the attempt (`run_attempt`). After lost attempts
+       in a row, pause ever longer. Go to 2.
+
+    Raises:
+        LedgerError: also if another process runs this campaign.
+        CheckpointError, ReceiptError: what is on disk is damaged, or the disk is full.
+    """
+    plan, ledger, clock = campaign.plan, campaign.ledger, campaign.clock
+    with _only_process(campaign.directory):
+        current = recover(campaign.directory, plan, ledger)
+        lost = 0
+        while current.round < plan.rounds:
+            exhausted = ledger.exhausted(
+                plan.hash, cost_nano_rho=plan.cost_nano_rho, cap_nano_rho=plan.cap_nano_rho
+            )
+            subjects = set(campaign.enrolled().values())
+            if len(subjects - exhausted) < plan.cohort.minimum <= len(subjects):
+                _LOG.info("nobody can pay for round %d: finished", current.round + 1)
+                return Ending.BUDGET_EXHAUSTED
+            cohort = select(
+                campaign.grid,
+                plan.cohort,
+                campaign.enrolled,
+                exhausted,
+                clock=clock,
+                rng=campaign.rng,
+            )
+            if cohort is None:
+                _LOG.info("too few devices online for round %d: waiting", current.round + 1)
+                clock.sleep(campaign.patience.pause_seconds)
+                continue
+            key = _charge(campaign, current.round + 1, cohort)
+            if key is None:
+                continue
+            released = run_attempt(campaign, current, key, cohort)
+            if released is None:
+                lost += 1
+                clock.sleep(campaign.patience.after_lost(lost))
+            else:
+                current, lost = released, 0
+        return Ending.ROUNDS_REACHED
+
+
+def run_attempt(
+    campaign: Campaign, start: Checkpoint, key: AttemptKey, cohort: dict[int, str]
+) -> Checkpoint | None:
+    """One attempt at a round whose cohort is charged. The new checkpoint, or None if lost.
+
+    1. Dispatch the model to the cohort; the messages die at the deadline.
+    2. Collect: a sum of what passes every check.
+    3. Fewer usable than the minimum: LOST. The sum is dropped, nothing is released.
+    4. The mean over the planned cohort moves the model through the server's optimiser.
+    5. Checkpoint, durably; then the ledger says RELEASED.
+    6. Publish the receipt.
+    """
+    plan, clock = campaign.plan, campaign.clock
+    task = Task(key.plan_hash, key.round, key.attempt)
+    began = clock.monotonic()
+    asked = dispatch(campaign.grid, plan, task, start.model, cohort)
+    until = began + plan.cohort.deadline_seconds
+    answers = collect(campaign.grid, plan, task, asked, clock=clock, until=until)
+    if len(asked) < len(cohort):
+        answers.refusals[Refusal.UNDELIVERED] += len(cohort) - len(asked)
+    seconds = clock.monotonic() - began
+    if answers.sum.count < plan.cohort.minimum:
+        campaign.ledger.mark(key, AttemptState.LOST)
+        _publish(campaign, _receipt(plan, key, Outcome.LOST, len(cohort), answers, seconds, None))
+        return None
+    mean = decode_mean(answers.sum.total, plan)
+    delta, state = optimizer.step(plan.optimizer, start.optimizer, mean)
+    model = optimizer.apply(plan.model, start.model, delta)
+    receipt = _receipt(
+        plan, key, Outcome.RELEASED, len(cohort), answers, seconds, model_sha256(model)
+    )
+    checkpoint = Checkpoint(plan.hash, key.round, key.attempt, model, state, receipt)
+    save_checkpoint(campaign.directory.checkpoint, checkpoint)
+    campaign.ledger.mark(key, AttemptState.RELEASED)
+    _publish(campaign, receipt)
+    return checkpoint
+
+
+def _charge(campaign: Campaign, round_number: int, cohort: dict[int, str]) -> AttemptKey | None:
+    """A reserved and charged attempt, or None if somebody's budget ran out since selection."""
+    plan, ledger = campaign.plan, campaign.ledger
+    key = ledger.plan(plan.hash, round_number)
+    try:
+        charged = ledger.charge(
+            key,
+            list(cohort.values()),
+            cost_nano_rho=plan.cost_nano_rho,
+            cap_nano_rho=plan.cap_nano_rho,
+        )
+    except BudgetExceededError:
+        ledger.mark(key, AttemptState.VOID)
+        return None
+    if not charged:
+        raise LedgerError(f"round {key.round} attempt {key.attempt} was charged by another process")
+    return key
+
+
+def _receipt(
+    plan: CampaignPlan,
+    key: AttemptKey,
+    outcome: Outcome,
+    selected: int,
+    answers: Answers,
+    seconds: float,
+    model_hash: str | None,
+) -> Receipt:
+    return Receipt(
+        plan_hash=key.plan_hash,
+        round=key.round,
+        attempt=key.attempt,
+        outcome=outcome,
+        selected=selected,
+        usable=answers.sum.count,
+        refusals={refusal.value: n for refusal, n in sorted(answers.refusals.items())},
+        noise_multiplier=plan.subject.noise_multiplier,
+        cost_nano_rho=plan.cost_nano_rho,
+        model_sha256=model_hash,
+        seconds=round(seconds, 3),
+        bytes_up=answers.bytes_up,
+    )
+
+
+def _publish(campaign: Campaign, receipt: Receipt) -> None:
+    append_receipt(campaign.directory.receipts, receipt)
+    _LOG.info(
+        "round %d attempt %d %s: %d of %d usable, %.1f s",
+        receipt.round,
+        receipt.attempt,
+        receipt.outcome,
+        receipt.usable,
+        receipt.selected,
+        receipt.seconds,
+    )
+    campaign.on_round(receipt)
+
+
+@contextmanager
+def _only_process(directory: CampaignDirectory) -> Iterator[None]:
+    """Hold the campaign's directory: two processes on one campaign would release twice."""
+    descriptor = os.open(directory.root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise LedgerError(
+            f"{directory.root}: another process runs this campaign; stop it first"
+        ) from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,115 @@
+"""Where to go on after any kind of end, from what is on disk.
+
+    1. The newest usable checkpoint, else the initial model.
+    2. Each attempt that was left open: PLANNED becomes VOID; CHARGED becomes RELEASED if the
+       checkpoint is that attempt's, else LOST.
+    3. A receipt for each finished attempt that has none.
+
+Nothing is computed again under an old charge: a lost attempt is tried under a new number.
+"""
+
+import logging
+from typing import Final
+
+from tacitly_common.campaign import CampaignPlan
+from tacitly_server.home import CampaignDirectory
+from tacitly_server.ledger.population import AttemptState, PopulationLedger
+from tacitly_server.rounds.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    previous,
+    read_checkpoint,
+    read_initial,
+)
+from tacitly_server.rounds.receipts import (
+    Outcome,
+    Receipt,
+    append_receipt,
+    cut_torn_line,
+    read_receipts,
+)
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+def recover(
+    directory: CampaignDirectory, plan: CampaignPlan, ledger: PopulationLedger
+) -> Checkpoint:
+    """The three steps above. Doing them twice changes nothing.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is usable; nothing was changed.
+        LedgerError, ReceiptError: the ledger or the receipts are damaged.
+    """
+    checkpoint = newest_usable(directory, plan)
+    for attempt in ledger.open_attempts(plan.hash):
+        key = attempt.key
+        if attempt.state is AttemptState.PLANNED:
+            ledger.mark(key, AttemptState.VOID)
+        elif (key.round, key.attempt) == (checkpoint.round, checkpoint.attempt):
+            ledger.mark(key, AttemptState.RELEASED)
+        else:
+            ledger.mark(key, AttemptState.LOST)
+    _complete_receipts(directory, plan, ledger, checkpoint)
+    return checkpoint
+
+
+def newest_usable(directory: CampaignDirectory, plan: CampaignPlan) -> Checkpoint:
+    """The newest checkpoint that is whole, else the one before it; the initial model if none.
+
+    Raises:
+        CheckpointError: files are there but none is usable; the message names each.
+    """
+    damaged: list[str] = []
+    for path in (directory.checkpoint, previous(directory.checkpoint)):
+        if not path.exists():
+            continue
+        try:
+            checkpoint = read_checkpoint(path, plan)
+        except CheckpointError as error:
+            _LOG.error("%s", error)
+            damaged.append(str(error))
+            continue
+        if damaged:
+            _LOG.warning("going on from round %d, the checkpoint before", checkpoint.round)
+        return checkpoint
+    if damaged:
+        raise CheckpointError(
+            f"{'; '.join(damaged)}; restore one from a backup, or remove both to begin again "
+            "from the initial model (what was spent stays spent)"
+        )
+    return read_initial(directory, plan)
+
+
+def _complete_receipts(
+    directory: CampaignDirectory,
+    plan: CampaignPlan,
+    ledger: PopulationLedger,
+    checkpoint: Checkpoint,
+) -> None:
+    cut_torn_line(directory.receipts)
+    published = {(r.round, r.attempt) for r in read_receipts(directory.receipts)}
+    for attempt in ledger.attempts(plan.hash):
+        name = (attempt.key.round, attempt.key.attempt)
+        if name in published:
+            continue
+        if attempt.state is AttemptState.LOST:
+            append_receipt(
+                directory.receipts,
+                Receipt(
+                    plan_hash=plan.hash,
+                    round=attempt.key.round,
+                    attempt=attempt.key.attempt,
+                    outcome=Outcome.LOST,
+                    selected=attempt.subjects,
+                    usable=0,
+                    refusals={},
+                    noise_multiplier=plan.subject.noise_multiplier,
+                    cost_nano_rho=attempt.cost_nano_rho,
+                    model_sha256=None,
+                    seconds=0.0,
+                    bytes_up=0,
+                ),
+            )
+        elif checkpoint.receipt and name == (checkpoint.round, checkpoint.attempt):
+            append_receipt(directory.receipts, checkpoint.receipt)
