@@ -1,0 +1,95 @@
+"""The interaction model: embedding -> one GRU layer -> linear output over the vocabulary.
+
+`ModelConfig` says its shape; this module builds it in torch and moves it to and from the flat
+vector that travels. Training does not run through `forward` (client: training/gradient.py
+computes the same function by hand); evaluation and the person's suggestions do.
+"""
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tacitly_common.errors import ValidationError
+from tacitly_common.model_config import ModelConfig
+
+
+class InteractionModel(nn.Module):
+    """Scores of the next token after each token of a stream.
+
+    The parameters are uninitialised until `load_vector`: there is one initialisation,
+    `initial_vector`, and it draws nothing from torch's global generator.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        # On "meta" the layers draw no random numbers and hold no memory until to_empty.
+        with torch.device("meta"):
+            self.embedding = nn.Embedding(config.vocabulary_size, config.embedding)
+            self.gru = nn.GRU(config.embedding, config.hidden, batch_first=True)
+            self.output = nn.Linear(config.hidden, config.vocabulary_size)
+        self.to_empty(device="cpu")
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits float32[batch, time, vocabulary] from tokens int64[batch, time]."""
+        logits, _ = self.advance(tokens, None)
+        return logits
+
+    def advance(self, tokens: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """`forward` from a hidden state (None: zero), and the state after the last token.
+
+        The state is float32[1, batch, hidden].
+        """
+        hidden, state = self.gru(self.embedding(tokens), state)
+        return self.output(hidden), state
+
+
+def initial_vector(config: ModelConfig, seed: int) -> NDArray[np.float32]:
+    """The parameters a campaign starts from: float32[config.parameters], the same on any machine.
+
+    Embedding ~ N(0, 1); weights and biases ~ U(-a, a) with a = 1/sqrt(hidden): torch's own
+    defaults, drawn from numpy's PCG64 of `seed`.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    bound = 1 / math.sqrt(config.hidden)
+    parts = [
+        rng.standard_normal(tensor.size)
+        if tensor.name == "embedding.weight"
+        else rng.uniform(-bound, bound, tensor.size)
+        for tensor in config.layout()
+    ]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def named_tensors(config: ModelConfig, vector: NDArray[np.float32]) -> dict[str, Tensor]:
+    """The tensors of a flat vector by name, as copies.
+
+    Raises:
+        ValidationError: not float32[config.parameters].
+    """
+    if vector.shape != (config.parameters,) or vector.dtype != np.float32:
+        raise ValidationError(
+            f"a model of this configuration is float32[{config.parameters}], "
+            f"got {vector.dtype}{list(vector.shape)}"
+        )
+    whole = torch.from_numpy(vector.copy())
+    return {t.name: whole[t.start : t.stop].reshape(t.shape) for t in config.layout()}
+
+
+def load_vector(model: InteractionModel, vector: NDArray[np.float32]) -> None:
+    """Set every parameter of `model` from a flat vector.
+
+    Raises:
+        ValidationError: not float32[parameters]; nothing was changed.
+    """
+    model.load_state_dict(named_tensors(model.config, vector))
+
+
+def to_vector(model: InteractionModel) -> NDArray[np.float32]:
+    """The flat vector of `model`: the inverse of `load_vector`."""
+    state = model.state_dict()
+    parts = [state[tensor.name].reshape(-1) for tensor in model.config.layout()]
+    return torch.cat(parts).numpy()
