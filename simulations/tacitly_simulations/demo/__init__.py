@@ -1,0 +1,1 @@
+"""A real deployment on one machine: server, agents and budgets as separate processes."""

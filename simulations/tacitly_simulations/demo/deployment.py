@@ -1,0 +1,227 @@
+"""Starts and stops a real deployment on this machine, through the commands people use.
+
+    with Deployment.create(root, plan, model) as deployment:
+        deployment.add_agent("ada", events)      # init, replay, register
+        deployment.start_agents()
+        ...
+                                                 # leaving stops every process
+
+The server runs under its supervisor (`tacitly-server up`), each agent is a process of its own
+with its own store, keys and ledger. Nothing here reaches into a running part: what is shown
+of it is read from its files.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tacitly_client.home import AgentHome
+from tacitly_common.campaign import CampaignPlan
+from tacitly_common.errors import TacitlyError
+from tacitly_common.events import Event, to_json_line
+from tacitly_server.home import ServerHome
+
+_STOP_SECONDS: Final = 20.0
+# Names and keys of this process's surroundings are no business of the deployment's.
+_KEPT_VARIABLES: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "SYSTEMROOT", "VIRTUAL_ENV")
+
+
+class DeploymentError(TacitlyError):
+    """A part of the deployment failed; the message names the part, its output and its log."""
+
+
+@dataclass(slots=True)
+class Agent:
+    """One agent: its directory and, while it runs, its process."""
+
+    name: str
+    home: AgentHome
+    process: subprocess.Popen[bytes] | None = None
+
+
+@dataclass(slots=True)
+class Deployment:
+    """Server and agents below `root`. A context manager."""
+
+    root: Path
+    plan: CampaignPlan
+    port: int
+    server: ServerHome
+    supervisor: subprocess.Popen[bytes] | None = None
+    agents: list[Agent] = field(default_factory=list)
+
+    @classmethod
+    def create(cls, root: Path, plan: CampaignPlan, model: NDArray[np.float32]) -> Self:
+        """Initialise the server, file the campaign and start the server.
+
+        Raises:
+            DeploymentError: a command failed.
+        """
+        root.mkdir(parents=True, exist_ok=True)
+        deployment = cls(root, plan, _free_port(), ServerHome(root / "server"))
+        plan_file, model_file = root / "plan.json", root / "initial.npy"
+        plan_file.write_bytes(plan.to_json())
+        np.save(model_file, model)
+        deployment._server_command("init")
+        deployment._server_command(
+            "campaign", "create", "--plan", str(plan_file), "--model", str(model_file)
+        )
+        deployment.start_server()
+        return deployment
+
+    def start_server(self) -> None:
+        """Start the supervisor and wait until the SuperLink answers.
+
+        Raises:
+            DeploymentError: it ended or did not answer within a minute.
+        """
+        self.supervisor = self._start(
+            "server",
+            ["tacitly-server", "up", "--home", str(self.server.root), "--port", str(self.port)],
+        )
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if self.supervisor.poll() is not None:
+                break
+            try:
+                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.2)
+            else:
+                return
+        raise DeploymentError(f"the server did not start; see {self._log('server')}")
+
+    def add_agent(self, name: str, events: Iterable[Event], *, poll_seconds: float = 0.5) -> Agent:
+        """Install an agent, fill its store by replay and register it with the server.
+
+        Raises:
+            DeploymentError: a command failed.
+        """
+        home = AgentHome(self.root / "agents" / name)
+        public_key = _run(
+            [
+                "tacitly-agent", "init",
+                "--home", str(home.root),
+                "--server", f"127.0.0.1:{self.port}",
+                "--ca", str(self.server.tls / "ca.crt"),
+                "--plan", str(self.root / "plan.json"),
+                "--lifetime-epsilon", "1000000",
+                "--poll-seconds", str(poll_seconds),
+                "--heartbeat-seconds", "10",
+            ]
+        )  # fmt: skip
+        recording = b"\n".join(to_json_line(event) for event in events)
+        _run(["tacitly-agent", "replay", "--home", str(home.root), "-"], recording)
+        key_file = self.root / "agents" / f"{name}.pub"
+        key_file.write_bytes(public_key)
+        self._server_command("register", "--public-key", str(key_file), "--person", name)
+        agent = Agent(name, home)
+        self.agents.append(agent)
+        return agent
+
+    def start_agents(self) -> None:
+        """Start every agent that does not run."""
+        for agent in self.agents:
+            if agent.process is None or agent.process.poll() is not None:
+                self.start_agent(agent)
+
+    def start_agent(self, agent: Agent) -> None:
+        """Start one agent's process."""
+        agent.process = self._start(
+            agent.name, ["tacitly-agent", "run", "--home", str(agent.home.root)]
+        )
+
+    def stop(self) -> None:
+        """End agents, then the server: first asked, then killed."""
+        running = [agent.process for agent in self.agents if agent.process is not None]
+        _end(running)
+        if self.supervisor is not None:
+            _end([self.supervisor])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _server_command(self, *arguments: str) -> bytes:
+        return _run(["tacitly-server", *arguments, "--home", str(self.server.root)])
+
+    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+        log = self._log(name)
+        log.parent.mkdir(exist_ok=True)
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                [_script(command[0]), *command[1:]],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=_environment(),
+                # Ctrl-C reaches the demo, which then stops its parts in order.
+                start_new_session=True,
+            )
+
+    def _log(self, name: str) -> Path:
+        return self.root / "logs" / f"{name}.log"
+
+
+def _run(command: list[str], stdin: bytes = b"") -> bytes:
+    """The standard output of a command that must succeed."""
+    result = subprocess.run(
+        [_script(command[0]), *command[1:]],
+        input=stdin,
+        capture_output=True,
+        env=_environment(),
+        check=False,
+    )
+    if result.returncode != 0:
+        shown = " ".join(command[:3])
+        raise DeploymentError(
+            f"`{shown} ...` exited with {result.returncode}: {result.stderr.decode()[-2000:]}"
+        )
+    return result.stdout
+
+
+def _script(name: str) -> str:
+    """The console script beside the running interpreter."""
+    return str(Path(sys.executable).with_name(name))
+
+
+def _environment() -> Mapping[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
