@@ -8,6 +8,9 @@ store/         the encrypted event store and its key
 ledger.db      this device's budget
 outbox/        the last noised results, kept to be re-sent byte for byte
 egress.jsonl   one line for each message that left (sizes and hashes, no content)
+node.lock      held by the one process that may be this device on the wire
+node.id        Flower's number of this device, there while that process is connected
+trainer.log    what the trainer processes wrote to stderr
 """
 
 from dataclasses import dataclass
@@ -64,6 +67,21 @@ class AgentHome:
     def egress_journal(self) -> Path:
         """JSON lines: what left this machine."""
         return self.root / "egress.jsonl"
+
+    @property
+    def node_lock(self) -> Path:
+        """Lock file of the one node process."""
+        return self.root / "node.lock"
+
+    @property
+    def node_id(self) -> Path:
+        """Flower's number of this device while it is connected; left behind by a kill."""
+        return self.root / "node.id"
+
+    @property
+    def trainer_log(self) -> Path:
+        """What the trainer processes wrote to stderr."""
+        return self.root / "trainer.log"
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

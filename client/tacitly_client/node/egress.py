@@ -1,0 +1,300 @@
+"""The egress guard: everything that leaves this device as a reply is made here, and only here.
+
+For the auditor. The claim: **the bytes of a reply are a function of (round, attempt, code) and,
+if the code is OK, of one int32 vector of exactly the plan's length, and of identifiers the server
+itself chose.** How this module makes it true:
+
+1. `seal` takes those values alone, checks their exact types and copies the vector's numbers into
+   a new array: no subclass, view, other memory order, other type, label or hidden attribute of
+   the caller's array survives (a float, and with it NaN or infinity, is refused as a type).
+2. It builds the content with `wire.messages.reply_content` and Flower's message around it.
+3. It serialises, then reads its own bytes back with the server's parser, compares every value,
+   and serialises what was read a second time: the two must be equal byte for byte. So the bytes
+   hold nothing that is not in the values.
+4. It counts: exactly these Flower objects, by type, and no more bytes than they can need.
+5. `EgressJournal` writes one line, on the disk before the first byte is sent, for the person to
+   read: when, which round, how many bytes, and the SHA-256 of the vector.
+   Any failure in 1 to 4 is an `EgressError`: nothing is sent. The caller then seals the bare
+   code DEVICE_FAULT instead; the text of an exception has no way out (Flower's own
+   `Error(code, reason)`, which carries it in the stock client, is not used at all).
+
+Flower's message carries these other fields; all are constants or echoes of the server's message:
+
+| field | value here |
+|---|---|
+| run_id, reply_to_message_id | echo |
+| src_node_id | the number the server gave this device |
+| dst_node_id | 1, the SuperLink |
+| message_id | SHA-256 of the message object |
+| message_type | "train" |
+| created_at, ttl | echo: not this device's clock, and no hint of how long training took |
+| group_id, src_task_id, dst_task_id, delivered_at | empty |
+| error | absent |
+| clientapp_runtime_list (in PushMessages) | empty: the stock client reports its run time here |
+
+Not covered by the bytes: when they are sent, and from which network address. The time between
+task and reply depends on the plan's public number of steps and on the machine's speed.
+"""
+
+import hashlib
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+from flwr.app import Message, RecordDict
+from numpy.typing import NDArray
+
+from tacitly_client.node.flower_port import (
+    SUPERLINK_NODE_ID,
+    Metadata,
+    get_all_nested_objects,
+    get_object_head_values_from_object_content,
+    get_object_id,
+    get_object_tree,
+    inflate_object_from_contents,
+    make_message,
+    message_to_proto,
+)
+from tacitly_common.errors import TacitlyError
+from tacitly_common.wire.messages import TRAIN, Reply, ReplyCode, parse_reply_content, reply_content
+
+_REFUSAL_OBJECTS: Final = {"Message": 1, "RecordDict": 1, "ConfigRecord": 1}
+_UPDATE_OBJECTS: Final = {**_REFUSAL_OBJECTS, "ArrayRecord": 1, "Array": 1}
+# numpy's header is 128 bytes; names, hashes and metadata of six objects stay below this.
+_OVERHEAD_BYTES: Final = 4_096
+_NUMPY_HEADER_BYTES: Final = 128
+_LARGEST_INTEGER: Final = 2**31 - 1
+
+
+class EgressError(TacitlyError):
+    """A reply was not exactly what may leave; nothing was sent. Names the check, no value."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Which message is answered. All values are the server's own."""
+
+    run_id: int
+    message_id: str
+    node_id: int
+    created_at: float
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class SealedReply:
+    """A reply as bytes, ready to send. Only `seal` makes one.
+
+    `header` is Flower's `Message` protobuf without content, `tree` its `ObjectTree`, `objects`
+    the content-addressed parts by id.
+    """
+
+    run_id: int
+    header: bytes
+    tree: bytes
+    objects: dict[str, bytes]
+    vector_sha256: str
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of content: header, tree and objects."""
+        return len(self.header) + len(self.tree) + sum(map(len, self.objects.values()))
+
+
+def seal(address: Address, reply: Reply, *, coordinates: int) -> SealedReply:
+    """The bytes of a reply, proven to hold `reply` and nothing else.
+
+    Args:
+        address: the message that is answered.
+        reply: an update, int32[coordinates], exactly if the code is OK.
+        coordinates: `plan.model.trainable_parameters`.
+
+    Raises:
+        EgressError: a value is not of its exact type or range, or the bytes hold anything else.
+    """
+    clean = _checked(reply, coordinates)
+    objects = _serialised(address, clean)
+    message_id, message = _message(address, reply_content(clean))
+    sealed = SealedReply(
+        run_id=address.run_id,
+        header=_header(address, message_id),
+        tree=get_object_tree(message).SerializeToString(deterministic=True),
+        objects=objects,
+        vector_sha256="" if clean.update is None else _sha256(clean.update.tobytes()),
+    )
+    _verify(sealed, message_id, address, clean, coordinates)
+    return sealed
+
+
+def seal_fault(address: Address, *, round_: int, attempt: int) -> SealedReply:
+    """The bare answer DEVICE_FAULT: what leaves when something went wrong on this device."""
+    reply = Reply(round_, attempt, ReplyCode.DEVICE_FAULT, None)
+    return seal(address, reply, coordinates=0)
+
+
+def _checked(reply: Reply, coordinates: int) -> Reply:
+    """Step 1: a reply of fresh values of exact types."""
+    if type(reply) is not Reply or type(reply.code) is not ReplyCode:
+        raise EgressError("the reply is not a Reply")
+    for number in (reply.round, reply.attempt):
+        # `type(...) is`: True is an int to isinstance.
+        if type(number) is not int or not 0 <= number <= _LARGEST_INTEGER:
+            raise EgressError("round and attempt must be integers in [0, 2^31)")
+    if (reply.code is ReplyCode.OK) != (reply.update is not None):
+        raise EgressError("an update leaves with code OK and only then")
+    if reply.update is None:
+        return Reply(reply.round, reply.attempt, reply.code, None)
+    return Reply(reply.round, reply.attempt, reply.code, _fresh(reply.update, coordinates))
+
+
+def _fresh(update: NDArray[np.int32], coordinates: int) -> NDArray[np.int32]:
+    """A plain, contiguous, little-endian copy of int32[coordinates] and of its numbers alone."""
+    if type(update) is not np.ndarray:
+        raise EgressError("the update must be a plain numpy array")
+    # `str` also tells the byte order; `==` between dtypes would accept structured aliases.
+    if update.dtype.str != "<i4" or update.dtype.fields is not None:
+        raise EgressError("the update must be int32")
+    if update.shape != (coordinates,) or coordinates < 1:
+        raise EgressError(f"the update must have exactly {coordinates} coordinates")
+    return np.frombuffer(update.tobytes(), dtype="<i4").copy()
+
+
+def _message(address: Address, content: RecordDict) -> tuple[str, Message]:
+    """Step 2: Flower's message around the content, and its id."""
+    message = make_message(metadata=_metadata(address, message_id=""), content=content)
+    return message.object_id, message
+
+
+def _metadata(address: Address, *, message_id: str) -> Metadata:
+    return Metadata(
+        run_id=address.run_id,
+        message_id=message_id,
+        src_node_id=address.node_id,
+        dst_node_id=SUPERLINK_NODE_ID,
+        reply_to_message_id=address.message_id,
+        group_id="",
+        created_at=address.created_at,
+        ttl=address.ttl,
+        message_type=TRAIN,
+    )
+
+
+def _header(address: Address, message_id: str) -> bytes:
+    metadata = _metadata(address, message_id=message_id)
+    empty = make_message(metadata=metadata, content=RecordDict())
+    document: bytes = message_to_proto(empty).SerializeToString(deterministic=True)
+    return document
+
+
+def _serialised(address: Address, reply: Reply) -> dict[str, bytes]:
+    """Step 3, first half: every object of the message as bytes, by the SHA-256 of the bytes."""
+    _, message = _message(address, reply_content(reply))
+    return {name: part.deflate() for name, part in get_all_nested_objects(message).items()}
+
+
+def _verify(
+    sealed: SealedReply, message_id: str, address: Address, reply: Reply, coordinates: int
+) -> None:
+    """Steps 3 and 4: the bytes say `reply`, and `reply` alone."""
+    objects = sealed.objects
+    if any(get_object_id(content) != name for name, content in objects.items()):
+        raise EgressError("an object's name is not its hash")
+    read = inflate_object_from_contents(message_id, dict(objects))
+    if not isinstance(read, Message) or read.has_error():
+        raise EgressError("the bytes are not a message")
+    if vars(read.metadata) != vars(make_message(_metadata(address, message_id="")).metadata):
+        raise EgressError("the bytes carry other metadata")
+    said = parse_reply_content(read.content, coordinates=coordinates)
+    if (said.round, said.attempt, said.code) != (reply.round, reply.attempt, reply.code):
+        raise EgressError("the bytes say another round, attempt or code")
+    if _numbers(said.update) != _numbers(reply.update):
+        raise EgressError("the bytes carry another vector")
+    if _serialised(address, said) != objects:
+        raise EgressError("the bytes carry more than was said")
+    _verify_amount(objects, reply)
+
+
+def _verify_amount(objects: dict[str, bytes], reply: Reply) -> None:
+    types = Counter(get_object_head_values_from_object_content(o)[0] for o in objects.values())
+    chunks = types.pop("ArrayChunk", 0)
+    if types != (_REFUSAL_OBJECTS if reply.update is None else _UPDATE_OBJECTS):
+        raise EgressError("the message holds other objects than a reply has")
+    vector_bytes = 0 if reply.update is None else _NUMPY_HEADER_BYTES + reply.update.nbytes
+    # Every chunk has its own short head; Flower cuts at 5 MB.
+    allowed = vector_bytes + _OVERHEAD_BYTES * (1 + chunks)
+    if sum(map(len, objects.values())) > allowed:
+        raise EgressError("the message is larger than a reply can be")
+
+
+def _numbers(update: NDArray[np.int32] | None) -> bytes:
+    return b"" if update is None else update.tobytes()
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+class _Line(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the journal. `bytes` were handed to the network, `sha256` is the vector's."""
+
+    time: float
+    plan: str
+    round: int
+    attempt: int
+    code: str
+    bytes: int
+    sha256: str
+
+
+class EgressJournal:
+    """Step 5: what left this machine, one JSON line a message, readable by its owner only."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def record(self, plan_hash: str, reply: Reply, sealed: SealedReply, *, now: float) -> None:
+        """Write one line, durably, before the message is sent. `now`: seconds since the epoch."""
+        line = msgspec.json.encode(
+            _Line(
+                time=round(now, 3),
+                plan=plan_hash,
+                round=reply.round,
+                attempt=reply.attempt,
+                code=reply.code.name,
+                bytes=sealed.size_bytes,
+                sha256=sealed.vector_sha256,
+            )
+        )
+        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        with os.fdopen(descriptor, "rb+") as file:
+            # A line that a power cut tore must not swallow this one.
+            end = file.seek(0, os.SEEK_END)
+            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+            file.write(b"\n" * torn + line + b"\n")
+            file.flush()
+            os.fsync(descriptor)
+
+    def latest(self, plan_hash: str) -> tuple[int, int] | None:
+        """The highest (round, attempt) of a plan that an update was sent for."""
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except FileNotFoundError:
+            return None
+        sent = [
+            (line.round, line.attempt)
+            for line in map(_read_line, lines)
+            if line is not None and line.plan == plan_hash and line.code == ReplyCode.OK.name
+        ]
+        return max(sent, default=None)
+
+
+def _read_line(line: bytes) -> _Line | None:
+    """A line of the journal, None if a power cut tore it."""
+    try:
+        return msgspec.json.decode(line, type=_Line)
+    except msgspec.MsgspecError:
+        return None
