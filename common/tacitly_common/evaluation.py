@@ -1,0 +1,121 @@
+"""How well a model predicts held-out streams: top-1, top-3, perplexity.
+
+Runs where the data may be seen: on the person's own machine, or in the lab. Nothing of it goes
+into a reply. A stream is predicted token by token in its order, with the hidden state carried
+from its beginning; before the first token the model sees only START.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tacitly_common.model import InteractionModel, load_vector
+from tacitly_common.model_config import ModelConfig
+from tacitly_common.vocabulary import START, UNKNOWN
+
+# Bounds the logits in memory: [streams, steps, vocabulary] float32.
+_STEPS_AT_ONCE: Final = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """Counts over held-out predictions; `+` pools persons, so that each prediction counts once.
+
+    START is context and never a prediction. A target the vocabulary does not know is always a
+    miss, whatever the model guessed; its likelihood counts as the model gave it.
+
+    | predictions | top1, top3 | perplexity |
+    |-------------|------------|------------|
+    | 0           | nan        | nan        |
+    """
+
+    predictions: int
+    top1_hits: int
+    top3_hits: int
+    negative_log_likelihood: float
+
+    @property
+    def top1(self) -> float:
+        """Share of predictions whose most likely token came."""
+        return self.top1_hits / self.predictions if self.predictions else math.nan
+
+    @property
+    def top3(self) -> float:
+        """Share of predictions where one of the three most likely tokens came."""
+        return self.top3_hits / self.predictions if self.predictions else math.nan
+
+    @property
+    def perplexity(self) -> float:
+        """exp of the mean negative log-likelihood (natural logarithm)."""
+        if not self.predictions:
+            return math.nan
+        return math.exp(self.negative_log_likelihood / self.predictions)
+
+    def __add__(self, other: "Evaluation") -> "Evaluation":
+        return Evaluation(
+            self.predictions + other.predictions,
+            self.top1_hits + other.top1_hits,
+            self.top3_hits + other.top3_hits,
+            self.negative_log_likelihood + other.negative_log_likelihood,
+        )
+
+
+NOTHING: Final = Evaluation(0, 0, 0, 0.0)
+
+
+def evaluate(
+    config: ModelConfig, vector: NDArray[np.float32], streams: Sequence[NDArray[np.int64]]
+) -> Evaluation:
+    """`evaluate_each`, pooled over the streams."""
+    return sum(evaluate_each(config, vector, streams), NOTHING)
+
+
+def evaluate_each(
+    config: ModelConfig, vector: NDArray[np.float32], streams: Sequence[NDArray[np.int64]]
+) -> list[Evaluation]:
+    """One evaluation for each stream, int64[n], in their order.
+
+    Raises:
+        ValidationError: the vector is not a model of this configuration.
+    """
+    model = InteractionModel(config)
+    load_vector(model, vector)
+    longest = max((len(stream) for stream in streams), default=0)
+    # All streams at once, side by side: START in front as context, and behind as padding.
+    padded = np.full((len(streams), longest + 1), START)
+    for row, stream in zip(padded, streams, strict=True):
+        row[1 : len(stream) + 1] = stream
+    tokens = torch.from_numpy(padded)
+    counts = torch.zeros(4, len(streams), dtype=torch.float64)
+    state: Tensor | None = None
+    with torch.inference_mode():
+        for start in range(0, longest, _STEPS_AT_ONCE):
+            targets = tokens[:, start + 1 : start + 1 + _STEPS_AT_ONCE]
+            logits, state = model.advance(tokens[:, start : start + targets.shape[1]], state)
+            counts += _counts(logits, targets)
+    return [
+        Evaluation(int(predictions), int(top1), int(top3), float(likelihood))
+        for predictions, top1, top3, likelihood in counts.t()
+    ]
+
+
+def _counts(logits: Tensor, targets: Tensor) -> Tensor:
+    """Predictions, hits among 1 and 3, negative log-likelihood of each row: float64[4, rows]."""
+    losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    guesses = logits.topk(min(3, logits.shape[2]), dim=2).indices
+    hits = (guesses == targets.unsqueeze(2)) & (targets != UNKNOWN).unsqueeze(2)
+    counted = targets != START
+    return torch.stack(
+        [
+            counted.sum(1),
+            (hits[:, :, 0] & counted).sum(1),
+            (hits.any(2) & counted).sum(1),
+            (losses.double() * counted).sum(1),
+        ]
+    )
