@@ -152,7 +152,7 @@ class Control:
         try:
             self._call("stop-run", flower.StopRunRequest(run_id=run_id), flower.StopRunResponse())
         except ControlError as error:
-            if error.reason != flower.ApiErrorCode.RUN_ALREADY_FINISHED.name:
+            if error.reason != "RUN_ALREADY_FINISHED":
                 raise
 
     def _call(self, name: str, request: Any, response: Any) -> Any:
@@ -173,10 +173,10 @@ class Control:
                 "UNAUTHORIZED",
             )
         if answer.is_error:
-            refusal = flower.FlowerError.from_json(answer.text)
+            refusal = flower.refusal(answer.text)
             if refusal is None:
                 raise ControlError(f"SuperLink answered {name} with HTTP {answer.status_code}")
-            reason = flower.ApiErrorCode(refusal.code).name
-            raise ControlError(f"SuperLink refused {name}: {refusal.message} ({reason})", reason)
+            reason, text = refusal
+            raise ControlError(f"SuperLink refused {name}: {text} ({reason})", reason)
         response.ParseFromString(answer.content)
         return response

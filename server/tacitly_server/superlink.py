@@ -75,36 +75,15 @@ def superlink_app(
     from tacitly_server.superlink_plugins import CallLog, TokenAuthentication
 
     audit = AuditLog(home.audit_log)
-    tls = home.tls
-    config = flower.SuperLinkLifespanConfig(
-        control_address="",
-        health_server_address=None,
+    app = flower.superlink_app(
         host=host,
         port=port,
-        insecure=False,
-        certificates=(
-            (tls / "ca.crt").read_bytes(),
-            (tls / "server.crt").read_bytes(),
-            (tls / "server.key").read_bytes(),
-        ),
-        superexec_auth_secret=secrets.superexec_secret,
-        authn_plugin=TokenAuthentication(secrets.control_token),
-        event_log_plugin=CallLog(audit),
-        fleet_event_log_plugin=CallLog(audit),
-        enable_event_log=True,
-        artifact_provider=None,
-        enable_supernode_auth=True,
-        fleet_api_type=flower.TRANSPORT_TYPE_GRPC_RERE,
-        fleet_api_address=None,
-        simulation=False,
-        ssl_ca_certfile=str(tls / "ca.crt"),
-        ssl_certfile=str(tls / "server.crt"),
-        ssl_keyfile=str(tls / "server.key"),
-        database=str(home.superlink_database),
-        isolation=flower.ISOLATION_MODE_PROCESS,
-        runtime_dependency_install=False,
+        tls=home.tls,
+        database=home.superlink_database,
+        superexec_secret=secrets.superexec_secret,
+        authentication=TokenAuthentication(secrets.control_token),
+        call_log=CallLog(audit),
     )
-    app = flower.create_app(config, flower.SuperLinkLifespan)
     return RequestGuard(app, limits, audit.refused)
 
 
@@ -163,7 +142,7 @@ def serve(home: ServerHome, *, host: str, port: int, parent_pid: int | None) -> 
         server_header=False,
         limit_concurrency=_CONNECTIONS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
-        log_config=flower.get_uvicorn_log_config(_LOG_LEVEL),
+        log_config=flower.uvicorn_log_config(_LOG_LEVEL),
         ssl_certfile=str(home.tls / "server.crt"),
         ssl_keyfile=str(home.tls / "server.key"),
     )

@@ -1,0 +1,132 @@
+"""Campaigns on the server's disk: filed once, never changed, then run to their end.
+
+campaigns/HASH/plan.json initial.npy      written here, all or nothing
+campaigns/HASH/checkpoint.npz receipts.jsonl   written by the ServerApp (rounds/)
+"""
+
+import re
+import shutil
+import tempfile
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tacitly_common.campaign import CampaignPlan, read_plan
+from tacitly_common.errors import ValidationError
+from tacitly_server.bundle import app_hash
+from tacitly_server.home import CampaignDirectory, ServerHome
+from tacitly_server.private_files import write_private
+from tacitly_server.rounds.receipts import Outcome, model_sha256, read_receipts
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignState:
+    """A campaign and its last released round (0: none yet)."""
+
+    plan: CampaignPlan
+    released_round: int
+
+    @property
+    def finished(self) -> bool:
+        """All rounds of the plan are released."""
+        return self.released_round >= self.plan.rounds
+
+
+def create_campaign(
+    home: ServerHome, plan: CampaignPlan, initial_vector: NDArray[np.float32]
+) -> CampaignDirectory:
+    """File a campaign; the same one again changes nothing.
+
+    Raises:
+        ValidationError: the vector or the application is not what the plan names.
+    """
+    if plan.app_hash != app_hash():
+        raise ValidationError(
+            f"the plan is for the application {plan.app_hash[:12]}..., this server's is "
+            f"{app_hash()}; make a plan with that app_hash, or install the plan's Tacitly"
+        )
+    if initial_vector.dtype != np.float32 or initial_vector.shape != (plan.model.parameters,):
+        raise ValidationError(
+            f"the initial model must be float32[{plan.model.parameters}], got "
+            f"{initial_vector.dtype}{list(initial_vector.shape)}"
+        )
+    if model_sha256(initial_vector) != plan.initial_model_hash:
+        raise ValidationError(
+            f"the initial model has the SHA-256 {model_sha256(initial_vector)}, the plan names "
+            f"{plan.initial_model_hash}; give the model the plan was made with"
+        )
+    directory = home.campaign(plan.hash)
+    if directory.root.exists():
+        return directory
+    partial = Path(tempfile.mkdtemp(prefix=".new-", dir=home.campaigns))
+    try:
+        unfinished = CampaignDirectory(partial)
+        write_private(unfinished.plan, plan.to_json())
+        with unfinished.initial_model.open("wb") as file:
+            np.save(file, initial_vector)
+        partial.rename(directory.root)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise ValidationError(
+            f"{directory.root}: {error.strerror}; free disk space and try again"
+        ) from error
+    return directory
+
+
+def campaign_state(directory: CampaignDirectory) -> CampaignState:
+    """A campaign's plan and how far it is.
+
+    Raises:
+        PlanError, ReceiptError: its files are damaged.
+    """
+    released = [
+        receipt.round
+        for receipt in read_receipts(directory.receipts)
+        if receipt.outcome is Outcome.RELEASED
+    ]
+    return CampaignState(read_plan(directory.plan), max(released, default=0))
+
+
+def list_campaigns(home: ServerHome) -> dict[str, CampaignState]:
+    """Every campaign by its plan's hash.
+
+    Raises:
+        PlanError, ReceiptError: the files of one are damaged; the message names them.
+    """
+    if not home.campaigns.is_dir():
+        return {}
+    names = sorted(path.name for path in home.campaigns.iterdir() if _HASH.fullmatch(path.name))
+    return {name: campaign_state(home.campaign(name)) for name in names}
+
+
+def active_campaign(
+    home: ServerHome, wanted: str | None, *, passed_over: Collection[str] = ()
+) -> str | None:
+    """The campaign to run: `wanted` if given, else the only unfinished one, else None.
+
+    Raises:
+        ValidationError: `wanted` is not filed here, or several are unfinished.
+    """
+    if wanted is not None:
+        if not (_HASH.fullmatch(wanted) and home.campaign(wanted).root.is_dir()):
+            raise ValidationError(
+                f"no campaign {wanted:.80} in {home.campaigns}; "
+                "run `tacitly-server campaign create`"
+            )
+        return wanted
+    unfinished = [
+        name
+        for name, state in list_campaigns(home).items()
+        if not state.finished and name not in passed_over
+    ]
+    if len(unfinished) > 1:
+        raise ValidationError(
+            "several campaigns are unfinished; choose one with `tacitly-server up --campaign`: "
+            + ", ".join(unfinished)
+        )
+    return unfinished[0] if unfinished else None

@@ -1,0 +1,334 @@
+"""`tacitly-server up`: keeps SuperLink, SuperExec and the active campaign's run alive.
+
+    supervisor ─┬─ SuperLink    (tacitly_server.superlink)
+                └─ SuperExec    (flower-superexec) ── ServerApp (flwr-serverapp, one for each run)
+
+SuperLink and SuperExec are started again separately: a run survives SuperLink's death if it is
+back within Flower's heartbeat (60 s). A ServerApp that died is never started again by Flower,
+which notices only after about 67 s: here its process is watched, its run stopped, and a new run
+goes on from the last released round. All of them end when the supervisor does, also by SIGKILL.
+"""
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_server import certificates
+from tacitly_server.bundle import bundle
+from tacitly_server.campaigns import active_campaign, campaign_state
+from tacitly_server.control import Control, ControlError, Run
+from tacitly_server.health import (
+    WRITE_SECONDS,
+    ProcessStatus,
+    RunStatus,
+    Status,
+    SupervisorError,
+    only_supervisor,
+    write_status,
+)
+from tacitly_server.home import HOME_VARIABLE, ServerHome
+from tacitly_server.processes import Backoff, Child, handles, living_children, wait_or_kill
+from tacitly_server.request_guard import OPERATOR_ADDRESS
+from tacitly_server.superlink import FLOWER_ENVIRONMENT, bind, read_secrets
+
+_TICK_SECONDS: Final = 1.0
+# Runs are looked at when there is reason to, and in any case this often.
+_LOOK_SECONDS: Final = 15.0
+# SuperExec claims a task before it starts the process; a live one shows up well within this.
+_SPAWN_SECONDS: Final = 20.0
+_PORT_WAIT_SECONDS: Final = 10.0
+_END_SECONDS: Final = 6.0
+_CANNOT_START: Final = 2
+
+Report = Callable[[str], None]
+
+
+def child_environment(home: ServerHome) -> dict[str, str]:
+    """What SuperLink, SuperExec and the ServerApp see. Loopback calls never go to a proxy."""
+    scripts = str(Path(sys.executable).parent)
+    no_proxy = f"{OPERATOR_ADDRESS},localhost"
+    return {
+        **os.environ,
+        **FLOWER_ENVIRONMENT,
+        HOME_VARIABLE: str(home.root.resolve()),
+        "FLWR_HOME": str(home.flower.resolve()),
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.5",
+        "NO_PROXY": no_proxy,
+        "no_proxy": no_proxy,
+        # SuperExec finds `flwr-serverapp` here.
+        "PATH": os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)]),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@dataclass(slots=True)
+class RunKeeper:
+    """Decides what the active campaign's run needs. One `look` is one decision.
+
+    1. Unfinished runs beyond the newest are stopped (an answer to "start" may have been lost).
+    2. A run whose ServerApp is gone is stopped: Flower would wait for its heartbeat. A run that
+       is only starting is given time; a running one is seen twice, since a ServerApp ends its
+       run before its process.
+    3. With no unfinished run, a new one is started, unless the last one that was started here
+       completed (the campaign is over). Failures without a round in between pause ever longer.
+    """
+
+    control: Control
+    report: Report
+    clock: Callable[[], float]
+    started: int = 0
+    newest: Run | None = None
+    _mine: set[int] = field(default_factory=set)
+    _gone_since: float | None = None
+    _failed: set[int] = field(default_factory=set)
+    _released_round: int = 0
+    _backoff: Backoff = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._backoff = Backoff(self.clock, first=1.0, longest=60.0)
+
+    def look(self, campaign: str, released_round: int, *, serverapp_lives: bool) -> None:
+        """See the runs and do what is due.
+
+        Raises:
+            ControlError: SuperLink did not answer; nothing is lost, look again.
+        """
+        if released_round > self._released_round:
+            self._released_round = released_round
+            self._backoff.reset()
+        runs = [run for run in self.control.runs() if run.campaign == campaign]
+        self.newest = runs[0] if runs else None
+        unfinished = [run for run in runs if not run.finished]
+        for extra in unfinished[1:]:
+            self.control.stop(extra.run_id)
+        if unfinished:
+            self._keep(unfinished[0], serverapp_lives=serverapp_lives)
+        elif not serverapp_lives:
+            self._start(campaign)
+
+    @property
+    def over(self) -> bool:
+        """The last run started here completed: the ServerApp has nothing left to do."""
+        run = self.newest
+        return run is not None and run.run_id in self._mine and run.sub_status == "completed"
+
+    def _keep(self, run: Run, *, serverapp_lives: bool) -> None:
+        if serverapp_lives or run.status == "pending":
+            self._gone_since = None
+            return
+        now = self.clock()
+        if self._gone_since is None:
+            self._gone_since = now
+            return
+        patience = _SPAWN_SECONDS if run.status == "starting" else _TICK_SECONDS / 2
+        if now - self._gone_since >= patience:
+            self.report(f"the ServerApp of run {run.run_id} is gone; stopping the run")
+            self.control.stop(run.run_id)
+            self._gone_since = None
+
+    def _start(self, campaign: str) -> None:
+        last = self.newest
+        if self.over:
+            return
+        if last is not None and last.run_id in self._mine and last.run_id not in self._failed:
+            self._failed.add(last.run_id)
+            pause = self._backoff.failed()
+            why = f": {last.details}" if last.details else ""
+            self.report(f"run {last.run_id} ended ({last.sub_status}){why}; next in {pause:g} s")
+        if not self._backoff.over:
+            return
+        try:
+            run_id = self.control.start(bundle(), campaign=campaign)
+        except ControlError:
+            self._backoff.failed()
+            raise
+        self._mine.add(run_id)
+        self.started += 1
+        self.report(f"started run {run_id} of campaign {campaign[:12]}")
+
+
+@dataclass(slots=True)
+class Supervisor:
+    """One running server. `run` blocks until `stop` is set."""
+
+    home: ServerHome
+    host: str
+    port: int
+    wanted_campaign: str | None
+    report: Report
+    stop: threading.Event = field(default_factory=threading.Event)
+    clock: Callable[[], float] = time.monotonic
+    _children: tuple[Child, Child] = field(init=False)
+
+    def run(self) -> None:
+        """Start everything, keep it running, and end it in order.
+
+        Raises:
+            ValidationError: secrets, certificates, address or campaign are not in order.
+            SupervisorError: a server runs here already, or SuperLink refuses to start.
+        """
+        with only_supervisor(self.home):
+            ends = certificates.check(self.home.tls, now=datetime.now(UTC))
+            read_secrets(self.home)
+            active_campaign(self.home, self.wanted_campaign)
+            self._wait_for_port()
+            self._children = self._make_children()
+            status = Status(
+                supervisor_pid=os.getpid(),
+                host=self.host,
+                port=self.port,
+                certificate_ends=ends.isoformat(),
+            )
+            try:
+                with Control.of(self.home, self.port) as control:
+                    self._supervise(control, status)
+            finally:
+                self._end()
+
+    def _supervise(self, control: Control, status: Status) -> None:
+        superlink, superexec = self._children
+        keeper = RunKeeper(control, self.report, self.clock)
+        looked_at = written_at = -_LOOK_SECONDS
+        ended: set[str] = set()
+        while not self.stop.is_set():
+            before = status
+            superlink.tend()
+            if superlink.exit_code == _CANNOT_START:
+                raise SupervisorError(f"SuperLink cannot start: {superlink.last_line()}")
+            superexec.tend()
+            answers = control.healthy()
+            if answers and not before.superlink_answers:
+                self.report(f"SuperLink answers at https://{self.host}:{self.port}")
+            apps = living_children(superexec.pid) if superexec.pid else []
+            if keeper.over and before.campaign not in ended:
+                self.report(f"campaign {before.campaign} is over")
+                ended.add(str(before.campaign))
+            status = self._campaign_status(before, ended)
+            if status.campaign != before.campaign:
+                keeper = RunKeeper(control, self.report, self.clock)
+            if status.campaign and answers and not status.problem and not keeper.over:
+                now = self.clock()
+                app_pid = apps[0] if apps else None
+                due = now - looked_at >= _LOOK_SECONDS or app_pid != before.serverapp_pid
+                if due or not apps:
+                    status = _look(keeper, status, serverapp_lives=bool(apps))
+                    looked_at = now
+            status = msgspec.structs.replace(
+                status,
+                superlink_answers=answers,
+                superlink=ProcessStatus(pid=superlink.pid, restarts=superlink.restarts),
+                superexec=ProcessStatus(pid=superexec.pid, restarts=superexec.restarts),
+                serverapp_pid=apps[0] if apps else None,
+                run=_run_status(keeper.newest),
+                runs_started=keeper.started,
+            )
+            if status != before or self.clock() - written_at >= WRITE_SECONDS:
+                self._write(status)
+                written_at = self.clock()
+            self.stop.wait(_TICK_SECONDS)
+
+    def _campaign_status(self, status: Status, ended: Collection[str]) -> Status:
+        """`status` with the active campaign, kept until it has ended, and its progress."""
+        try:
+            campaign = status.campaign
+            if campaign is None or campaign in ended:
+                following = active_campaign(self.home, self.wanted_campaign, passed_over=ended)
+                campaign = following or campaign
+            if campaign is None:
+                return msgspec.structs.replace(status, problem="")
+            state = campaign_state(self.home.campaign(campaign))
+        except TacitlyError as error:
+            if str(error) != status.problem:
+                self.report(str(error))
+            return msgspec.structs.replace(status, problem=str(error))
+        known = status.released_round if campaign == status.campaign else 0
+        if state.released_round > known:
+            self.report(f"round {state.released_round} of {state.plan.rounds} released")
+        return msgspec.structs.replace(
+            status,
+            campaign=campaign,
+            rounds=state.plan.rounds,
+            released_round=state.released_round,
+            problem="",
+        )
+
+    def _write(self, status: Status) -> None:
+        try:
+            write_status(self.home, status)
+        except OSError as error:
+            self.report(f"{self.home.status}: {error.strerror}")
+
+    def _make_children(self) -> tuple[Child, Child]:
+        environment = child_environment(self.home)
+        own_pid = str(os.getpid())
+        superlink = [
+            sys.executable, "-m", "tacitly_server.superlink",
+            "--home", str(self.home.root),
+            "--host", self.host,
+            "--port", str(self.port),
+            "--parent-pid", own_pid,
+        ]  # fmt: skip
+        superexec = [
+            str(Path(sys.executable).with_name("flower-superexec")),
+            "--runtime-api-address", f"{OPERATOR_ADDRESS}:{self.port}",
+            "--root-certificates", str(self.home.tls / "ca.crt"),
+            "--superexec-auth-secret-file", str(self.home.superexec_secret),
+            "--parent-pid", own_pid,
+        ]  # fmt: skip
+        return (
+            self._child("SuperLink", superlink, environment),
+            self._child("SuperExec", superexec, environment),
+        )
+
+    def _child(self, name: str, command: list[str], environment: dict[str, str]) -> Child:
+        log = self.home.logs / f"{name.lower()}.log"
+        return Child(name, command, environment, log, self.clock, self.report)
+
+    def _wait_for_port(self) -> None:
+        """Give a SuperLink whose supervisor was killed the time to end."""
+        until = self.clock() + _PORT_WAIT_SECONDS
+        while True:
+            try:
+                bind(self.host, self.port).close()
+            except ValidationError:
+                if self.clock() >= until or self.stop.wait(_TICK_SECONDS / 2):
+                    raise
+            else:
+                return
+
+    def _end(self) -> None:
+        """SuperExec first: its ServerApp then reports its own end while SuperLink listens."""
+        superlink, superexec = self._children
+        apps = handles(living_children(superexec.pid) if superexec.pid else [])
+        superexec.end(_END_SECONDS)
+        wait_or_kill(apps, _END_SECONDS)
+        superlink.end(_END_SECONDS)
+        self.report("ended")
+
+
+def _look(keeper: RunKeeper, status: Status, *, serverapp_lives: bool) -> Status:
+    """`status` after the keeper's look: SuperLink may go away at any time."""
+    if status.campaign is None:
+        return status
+    try:
+        keeper.look(status.campaign, status.released_round, serverapp_lives=serverapp_lives)
+    except ControlError as error:
+        return msgspec.structs.replace(status, problem=str(error))
+    return status
+
+
+def _run_status(run: Run | None) -> RunStatus | None:
+    if run is None:
+        return None
+    return RunStatus(
+        id=str(run.run_id), status=run.status, sub_status=run.sub_status, details=run.details
+    )
