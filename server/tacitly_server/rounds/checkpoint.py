@@ -109,7 +109,7 @@ def read_checkpoint(path: Path, plan: CampaignPlan) -> Checkpoint:
         CheckpointError: missing, truncated, altered, or another plan's.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             parts = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no checkpoint") from None
@@ -142,7 +142,7 @@ def read_initial(directory: CampaignDirectory, plan: CampaignPlan) -> Checkpoint
     """
     path = directory.initial_model
     try:
-        model = np.load(path, allow_pickle=False)
+        model = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:
         raise CheckpointError(
             f"{path}: no readable initial model ({type(error).__name__}); create the campaign anew"
@@ -153,7 +153,7 @@ def read_initial(directory: CampaignDirectory, plan: CampaignPlan) -> Checkpoint
         or model_sha256(model) != plan.initial_model_hash
     ):
         raise CheckpointError(f"{path}: not the model whose SHA-256 the plan names")
-    return Checkpoint(plan.hash, 0, 0, model, OptimizerState(), None)
+    return Checkpoint(plan.hash, 0, 0, np.array(model), OptimizerState(), None)
 
 
 def _digest(parts: Mapping[str, NDArray[np.generic]]) -> bytes:
