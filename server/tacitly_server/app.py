@@ -7,7 +7,10 @@ earlier process, a new run of the same campaign goes on from the last released r
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
@@ -20,6 +23,8 @@ from tacitly_server.ledger.population import PopulationLedger
 from tacitly_server.ledger.subjects import Subjects
 from tacitly_server.rounds.campaign import Campaign, run_campaign
 
+_LOG: Final = logging.getLogger(__name__)
+
 app = ServerApp()
 
 
@@ -30,10 +35,10 @@ def main(grid: Grid, context: Context) -> None:
     Raises:
         ValidationError, PlanError: the environment, the configuration or the plan is unusable.
     """
-    _log_to_stderr()
     home = _home()
     directory, plan = _campaign(home, context)
     with (
+        _progress_on_stderr(),
         PopulationLedger(home.population_database) as ledger,
         Subjects(home.population_database) as subjects,
     ):
@@ -46,7 +51,7 @@ def main(grid: Grid, context: Context) -> None:
                 enrolled=subjects.enrolled,
             )
         )
-    logging.getLogger(__name__).info("campaign %s finished: %s", plan.name, ending)
+        _LOG.info("campaign %s finished: %s", plan.name, ending)
 
 
 def _home() -> ServerHome:
@@ -71,11 +76,14 @@ def _campaign(home: ServerHome, context: Context) -> tuple[CampaignDirectory, Ca
     return directory, plan
 
 
-def _log_to_stderr() -> None:
+@contextmanager
+def _progress_on_stderr() -> Iterator[None]:
     """Progress to standard error, which Flower keeps with the run."""
-    logger = logging.getLogger("tacitly_server")
-    if not logger.handlers:
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
+    logger, handler = logging.getLogger("tacitly_server"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
