@@ -206,7 +206,8 @@ def _verify(
     read = inflate_object_from_contents(message_id, dict(objects))
     if not isinstance(read, Message) or read.has_error():
         raise EgressError("the bytes are not a message")
-    if vars(read.metadata) != vars(make_message(_metadata(address, message_id="")).metadata):
+    _, expected = _message(address, RecordDict())
+    if vars(read.metadata) != vars(expected.metadata):
         raise EgressError("the bytes carry other metadata")
     said = parse_reply_content(read.content, coordinates=coordinates)
     if (said.round, said.attempt, said.code) != (reply.round, reply.attempt, reply.code):
