@@ -10,7 +10,7 @@ vocabulary and one unknown. A history not seen in training has P(w | h) = P(w | 
 Guesses: the most frequent followers of the longest history seen in training, ties by token.
 
 Streams are `Vocabulary.encode`'s: `START` opens each session, is never predicted, and stands
-for all that lies before the session.
+for all that lies before the session. `UNKNOWN` as the token to predict is always a miss.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tacitly_common.errors import ValidationError
 from tacitly_common.validation import in_range
-from tacitly_common.vocabulary import START
+from tacitly_common.vocabulary import START, UNKNOWN
 
 Tokens = NDArray[np.int64]
 _GUESSES: Final = 3
@@ -105,7 +105,8 @@ def _predict(
         )
         best = _most_frequent(history_of, target_of, together, len(seen))
         guesses[known] = best[here[known]]
-    return guesses == wanted[:, None], np.log(probability)
+    hits = (guesses == wanted[:, None]) & (wanted != UNKNOWN)[:, None]
+    return hits, np.log(probability)
 
 
 def _most_frequent(history: Tokens, target: Tokens, count: Tokens, histories: int) -> Tokens:

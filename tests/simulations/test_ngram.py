@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tacitly_common.campaign import Family, Level, TokenPlan
 from tacitly_common.errors import ValidationError
-from tacitly_common.vocabulary import START, Vocabulary
+from tacitly_common.vocabulary import START, UNKNOWN, Vocabulary
 from tacitly_simulations.datasets import load
 from tacitly_simulations.ngram import NgramScore, pooled_ngram
 
@@ -47,8 +47,8 @@ def plain_ngram(streams: list[list[int]], order: int) -> NgramScore:
             if seen:
                 probability = (seen[token] + len(seen) * probability) / (seen.total() + len(seen))
                 guesses = sorted(seen, key=lambda t: (-seen[t], t))[:3]
-        top1 += guesses[:1] == [token]
-        top3 += token in guesses
+        top1 += token != UNKNOWN and guesses[:1] == [token]
+        top3 += token != UNKNOWN and token in guesses
         log_likelihood += math.log(probability)
     n = len(test)
     return NgramScore(top1 / n, top3 / n, math.exp(-log_likelihood / n), n)
@@ -69,17 +69,22 @@ def test_equals_the_plain_loop(streams: list[list[int]], order: int) -> None:
 
 
 def test_a_bigram_counted_by_hand() -> None:
-    # Training: 1 2 1 2 1 2 1 2, held out: 1 2. Unigram P(1) = P(2) = (4 + 2/3) / 10 = 7/15.
-    # P(1 | 2) = (3 + 7/15) / (3 + 1) = 13/15, P(2 | 1) = (4 + 7/15) / 5 = 67/75.
-    score = pooled_ngram([np.array([START] + [1, 2] * 5)], 2)
+    # Training: 2 3 2 3 2 3 2 3, held out: 2 3. Unigram P(2) = P(3) = (4 + 2/3) / 10 = 7/15.
+    # P(2 | 3) = (3 + 7/15) / (3 + 1) = 13/15, P(3 | 2) = (4 + 7/15) / 5 = 67/75.
+    score = pooled_ngram([np.array([START] + [2, 3] * 5)], 2)
     assert (score.top1, score.top3, score.predictions) == (1.0, 1.0, 2)
     assert score.perplexity == pytest.approx((13 / 15 * 67 / 75) ** -0.5)
 
 
 def test_a_token_never_seen_in_training_is_a_miss_with_a_finite_perplexity() -> None:
-    score = pooled_ngram([np.array([START, 1, 1, 1, 1, 9])], 3)
+    score = pooled_ngram([np.array([START, 2, 2, 2, 2, 9])], 3)
     assert (score.top1, score.top3, score.predictions) == (0.0, 0.0, 1)
     assert math.isfinite(score.perplexity)
+
+
+def test_an_unknown_token_is_a_miss_even_if_guessed() -> None:
+    score = pooled_ngram([np.array([START] + [UNKNOWN] * 10)], 2)
+    assert (score.top1, score.top3, score.predictions) == (0.0, 0.0, 2)
 
 
 @pytest.mark.parametrize(("order", "held_out"), [(0, 0.2), (2, 1.5), (2, 0.0)])
