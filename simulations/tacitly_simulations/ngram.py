@@ -54,9 +54,9 @@ def pooled_ngram(streams: Sequence[Tokens], order: int, *, held_out: float = 0.2
     in_range(0, 1, held_out=held_out)
     parts = [_rows(stream, order) for stream in streams]
     training = [np.arange(len(part)) < int((1 - held_out) * len(part)) for part in parts]
-    hits, log_likelihood = _predict(np.concatenate(parts), np.concatenate(training))
-    if not len(hits):
+    if all(part.all() for part in training):
         raise ValidationError("nothing is held out; give longer streams or a larger held_out")
+    hits, log_likelihood = _predict(np.concatenate(parts), np.concatenate(training))
     return NgramScore(
         top1=float(hits[:, 0].mean()),
         top3=float(hits.any(axis=1).mean()),

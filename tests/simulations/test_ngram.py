@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from tacitly_common.campaign import Family, Level, TokenPlan
 from tacitly_common.errors import ValidationError
@@ -85,6 +86,12 @@ def test_a_token_never_seen_in_training_is_a_miss_with_a_finite_perplexity() -> 
 def test_an_unknown_token_is_a_miss_even_if_guessed() -> None:
     score = pooled_ngram([np.array([START] + [UNKNOWN] * 10)], 2)
     assert (score.top1, score.top3, score.predictions) == (0.0, 0.0, 2)
+
+
+@pytest.mark.parametrize("streams", [[], [np.array([], dtype=np.int64)], [np.array([START])]])
+def test_streams_without_anything_to_predict_are_refused(streams: list[NDArray[np.int64]]) -> None:
+    with pytest.raises(ValidationError, match="nothing is held out"):
+        pooled_ngram(streams, 2)
 
 
 @pytest.mark.parametrize(("order", "held_out"), [(0, 0.2), (2, 1.5), (2, 0.0)])
