@@ -1,0 +1,144 @@
+"""One attempt at one round on this device: charge, train, release, keep, in that order.
+
+    1. Refuse another plan, a round the plan does not have, a model that is not the plan's.
+    2. An attempt seen before: its kept result again, byte for byte; without one it is LOST.
+    3. Windows of the person's events, the held-out part left alone. None: nothing to pay for.
+    4. CHARGE the device ledger. Durable before anything is computed from the events.
+    5. Train, and keep the record level's account.
+    6. Clip, noise, encode; keep the result durably.
+    7. Mark RELEASED. Only then may the caller send it.
+
+A crash after 4 and before 6 leaves an attempt that is paid for and has no result: it never gets
+one (step 2), so nothing is noised twice under one charge.
+"""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tacitly_client.home import AgentHome, AgentSettings
+from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
+from tacitly_client.store import EventStore
+from tacitly_client.training.local import train
+from tacitly_client.training.outbox import Outbox
+from tacitly_client.training.pipe import Job
+from tacitly_client.training.windows import split_by_time, training_windows
+from tacitly_common.campaign import CampaignPlan, PlanError
+from tacitly_common.errors import BudgetExceededError
+from tacitly_common.mechanisms.gaussian import release, secure_generator
+from tacitly_common.vocabulary import Vocabulary
+from tacitly_common.wire.messages import ReplyCode
+
+Answer = tuple[ReplyCode, bytes]
+
+_FIRST_ROUND: Final = 1
+
+
+def answer(
+    home: AgentHome, plan: CampaignPlan, settings: AgentSettings, job: Job, body: bytes
+) -> Answer:
+    """The reply code of a job, and the update as little-endian int32 if the code is OK.
+
+    `body` is the model, little-endian float32.
+
+    | code               | when                                                              |
+    |--------------------|-------------------------------------------------------------------|
+    | OK                 | the update, new or kept                                           |
+    | UNKNOWN_PLAN       | not the plan this device agreed to                                |
+    | ROUND_OUT_OF_RANGE | not in 1..plan.rounds                                             |
+    | WRONG_MODEL        | length, NaN, infinity; in the first round also another start      |
+    | NO_DATA            | not one window of events; nothing was charged                     |
+    | BUDGET_EXHAUSTED   | the charge would pass a cap; nothing was charged                  |
+    | DEVICE_FAULT       | paid for earlier, and lost                                        |
+
+    Raises:
+        TacitlyError, OSError: store, ledger, training or disk failed. An attempt that was
+            charged is LOST then.
+    """
+    if job.plan_hash != plan.hash:
+        return ReplyCode.UNKNOWN_PLAN, b""
+    if not _FIRST_ROUND <= job.round <= plan.rounds:
+        return ReplyCode.ROUND_OUT_OF_RANGE, b""
+    model = _model(plan, job, body)
+    if model is None:
+        return ReplyCode.WRONG_MODEL, b""
+    key = AttemptKey(job.plan_hash, job.round, job.attempt)
+    outbox = Outbox(home.outbox)
+    with (
+        _one_at_a_time(home.outbox),
+        DeviceLedger(home.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho) as ledger,
+    ):
+        outbox.drop_other_plans(plan.hash)
+        if ledger.state(key) is not None:
+            return _seen_before(ledger, outbox, key)
+        windows = _windows(home, plan)
+        if not len(windows):
+            return ReplyCode.NO_DATA, b""
+        try:
+            ledger.charge(
+                key, cost_nano_rho=plan.cost_nano_rho, campaign_cap_nano_rho=plan.cap_nano_rho
+            )
+        except BudgetExceededError:
+            return ReplyCode.BUDGET_EXHAUSTED, b""
+        try:
+            rng = secure_generator()
+            result = train(plan, model, windows, history=ledger.record_history(plan.hash), rng=rng)
+            ledger.save_record_history(plan.hash, result.history)
+            update = release(result.update, plan, rng).astype("<i4").tobytes()
+            outbox.write(key, update)
+        except Exception:
+            ledger.mark(key, AttemptState.LOST)
+            raise
+        ledger.mark(key, AttemptState.RELEASED)
+        return ReplyCode.OK, update
+
+
+def _model(plan: CampaignPlan, job: Job, body: bytes) -> NDArray[np.float32] | None:
+    """The model of a job, None if it cannot be the plan's."""
+    if len(body) != 4 * plan.model.parameters:
+        return None
+    if job.round == _FIRST_ROUND and hashlib.sha256(body).hexdigest() != plan.initial_model_hash:
+        return None
+    model = np.frombuffer(body, dtype="<f4").astype(np.float32)
+    return model if np.isfinite(model).all() else None
+
+
+def _seen_before(ledger: DeviceLedger, outbox: Outbox, key: AttemptKey) -> Answer:
+    kept = outbox.read(key)
+    if ledger.state(key) is AttemptState.CHARGED:
+        # A crash came between the charge and the mark.
+        ledger.mark(key, AttemptState.LOST if kept is None else AttemptState.RELEASED)
+    if kept is None or ledger.state(key) is AttemptState.LOST:
+        return ReplyCode.DEVICE_FAULT, b""
+    return ReplyCode.OK, kept
+
+
+def _windows(home: AgentHome, plan: CampaignPlan) -> NDArray[np.int64]:
+    vocabulary = Vocabulary(plan.tokens)
+    if vocabulary.size != plan.model.vocabulary_size:
+        raise PlanError(
+            f"the plan's model is over {plan.model.vocabulary_size} tokens, its vocabulary has "
+            f"{vocabulary.size}; agree to a plan where they are equal"
+        )
+    with EventStore.open(home.store) as store:
+        tokens = vocabulary.encode(store.events())
+    older, _ = split_by_time(tokens)
+    return training_windows(older, plan.record)
+
+
+@contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Wait for any other trainer of this home: one that was orphaned may be at its last job."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

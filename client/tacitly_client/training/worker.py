@@ -1,0 +1,79 @@
+"""The trainer process: python -m tacitly_client.training.worker --home DIR
+
+It may open the store and the ledger and has no network. It reads jobs from stdin and writes
+results to stdout (`pipe.py`), nothing else: whatever a library prints goes to stderr. It ends,
+with exit status 0, when stdin ends or no job came for `trainer_linger_seconds`.
+
+torch and Opacus take seconds and 340 MB to load. They are loaded after arguments, settings and
+plan are checked, and gone when the process ends, so an idle agent holds neither.
+"""
+
+import io
+import os
+import select
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import click
+
+if TYPE_CHECKING:
+    from tacitly_client.home import AgentHome
+
+
+@click.command()
+@click.option("--home", required=True, type=click.Path(path_type=Path, exists=True))
+def main(home: Path) -> None:
+    """Train for the agent whose directory is --home. Started by the agent, not by hand."""
+    from tacitly_client.home import AgentHome
+    from tacitly_common.errors import TacitlyError
+
+    # Unbuffered: bytes of a next job must stay in the pipe, where `select` sees them.
+    requests = io.BufferedReader(io.FileIO(os.dup(0), "rb"), buffer_size=1)
+    replies = io.BufferedWriter(io.FileIO(os.dup(1), "wb"))
+    os.dup2(2, 1)
+    try:
+        serve(AgentHome(home), requests, replies)
+    except TacitlyError as error:
+        print(f"tacitly trainer: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:
+    """Answer jobs until there are no more.
+
+    A job that fails is answered DEVICE_FAULT. stderr gets the message of our own errors, which
+    hold no content, and of others the type alone.
+
+    Raises:
+        TacitlyError: the home has no usable plan or settings, or a frame is malformed.
+    """
+    from tacitly_client.home import read_settings
+    from tacitly_client.training.pipe import Job, Result, read_frame, write_frame
+    from tacitly_common.campaign import read_plan
+    from tacitly_common.errors import TacitlyError
+    from tacitly_common.wire.messages import ReplyCode
+
+    settings, plan = read_settings(home), read_plan(home.plan)
+
+    import torch
+
+    from tacitly_client.training.attempt import answer
+
+    torch.set_num_threads(1)  # the person is at work on the other cores
+    while select.select([requests], [], [], settings.trainer_linger_seconds)[0]:
+        frame = read_frame(requests, Job, max_body_bytes=4 * plan.model.parameters)
+        if frame is None:
+            return
+        job, body = frame
+        try:
+            code, update = answer(home, plan, settings, job, body)
+        except Exception as error:
+            shown = f": {error}" if isinstance(error, TacitlyError) else ""
+            print(f"tacitly trainer: {type(error).__name__}{shown}", file=sys.stderr, flush=True)
+            code, update = ReplyCode.DEVICE_FAULT, b""
+        write_frame(replies, Result(round=job.round, attempt=job.attempt, code=code), update)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""What an agent's home answers to a job, with its real store, ledger and disk."""
+
+import hashlib
+from decimal import Decimal
+
+import numpy as np
+import pytest
+import torch
+
+from homes import JOB_COST, make_home, model_bytes, training_plan
+from tacitly_client.home import AgentHome, read_settings
+from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
+from tacitly_client.store import EventStore
+from tacitly_client.training.attempt import answer
+from tacitly_client.training.local import TrainingError
+from tacitly_client.training.outbox import Outbox
+from tacitly_client.training.pipe import Job
+from tacitly_common.campaign import CampaignPlan, PlanError
+from tacitly_common.model_config import ModelConfig
+from tacitly_common.wire.messages import ReplyCode
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def plan() -> CampaignPlan:
+    return training_plan()
+
+
+@pytest.fixture
+def home(tmp_path, plan) -> AgentHome:
+    return make_home(tmp_path / "agent", plan)
+
+
+def ask(home, plan, *, round_=1, attempt=1, plan_hash=None, body=None):
+    job = Job(plan_hash=plan_hash or plan.hash, round=round_, attempt=attempt)
+    return answer(home, plan, read_settings(home), job, model_bytes(plan) if body is None else body)
+
+
+def ledger(home) -> DeviceLedger:
+    return DeviceLedger(
+        home.ledger, lifetime_cap_nano_rho=read_settings(home).lifetime_cap_nano_rho
+    )
+
+
+def spent(home) -> int:
+    with ledger(home) as books:
+        return books.spent_nano_rho()
+
+
+def test_an_update_is_charged_kept_and_accounted(home, plan):
+    code, update = ask(home, plan)
+    assert code is ReplyCode.OK
+    assert len(update) == 4 * plan.model.trainable_parameters
+    assert np.frombuffer(update, "<i4").any()
+    key = AttemptKey(plan.hash, 1, 1)
+    assert Outbox(home.outbox).read(key) == update
+    with ledger(home) as books:
+        assert books.state(key) is AttemptState.RELEASED
+        assert books.spent_nano_rho() == JOB_COST == plan.cost_nano_rho
+        assert books.record_history(plan.hash) == [(0.8, 0.1, 5)]
+
+
+def test_the_same_attempt_gets_the_same_bytes_and_no_new_charge(home, plan):
+    assert ask(home, plan) == ask(home, plan)
+    assert spent(home) == JOB_COST
+    with ledger(home) as books:
+        assert books.record_history(plan.hash) == [(0.8, 0.1, 5)]
+
+
+def test_another_attempt_is_charged_and_noised_anew(home, plan):
+    first, second = ask(home, plan, attempt=1), ask(home, plan, attempt=2)
+    assert first[0] is second[0] is ReplyCode.OK
+    assert first[1] != second[1]
+    assert spent(home) == 2 * JOB_COST
+    with ledger(home) as books:
+        assert books.record_history(plan.hash) == [(0.8, 0.1, 10)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"plan_hash": "f" * 64}, ReplyCode.UNKNOWN_PLAN),
+        ({"round_": 0}, ReplyCode.ROUND_OUT_OF_RANGE),
+        ({"round_": 21}, ReplyCode.ROUND_OUT_OF_RANGE),
+        ({"body": b""}, ReplyCode.WRONG_MODEL),
+        ({"body": model_bytes(training_plan())[:-4]}, ReplyCode.WRONG_MODEL),
+        ({"body": bytes(4 * training_plan().model.parameters)}, ReplyCode.WRONG_MODEL),
+        (
+            {"round_": 2, "body": b"\xff" * (4 * training_plan().model.parameters)},
+            ReplyCode.WRONG_MODEL,
+        ),
+    ],
+)
+def test_a_job_that_is_not_the_plans_is_refused_without_a_charge(home, plan, changes, code):
+    assert ask(home, plan, **changes) == (code, b"")
+    assert not home.ledger.exists() or spent(home) == 0
+
+
+def test_a_later_round_may_start_from_any_finite_model(home, plan):
+    body = bytes(4 * plan.model.parameters)
+    assert ask(home, plan, round_=2, body=body)[0] is ReplyCode.OK
+
+
+def test_without_events_nothing_is_charged(tmp_path, plan):
+    home = make_home(tmp_path / "agent", plan, text="")
+    assert ask(home, plan) == (ReplyCode.NO_DATA, b"")
+    assert spent(home) == 0
+
+
+@pytest.mark.parametrize("lifetime_attempts", [2, 100])
+def test_an_exhausted_budget_is_refused_and_kept_results_stay(tmp_path, lifetime_attempts):
+    plan = training_plan(participations=3)
+    home = make_home(tmp_path / "agent", plan, lifetime_attempts=lifetime_attempts)
+    affordable = min(3, lifetime_attempts)
+    answers = [ask(home, plan, attempt=n) for n in range(affordable)]
+    assert all(code is ReplyCode.OK for code, _ in answers)
+    assert ask(home, plan, attempt=50) == (ReplyCode.BUDGET_EXHAUSTED, b"")
+    assert ask(home, plan, attempt=0) == answers[0]
+    assert spent(home) == affordable * JOB_COST
+
+
+def test_a_charged_attempt_without_a_result_is_lost_for_good(home, plan):
+    key = AttemptKey(plan.hash, 1, 1)
+    with ledger(home) as books:
+        books.charge(key, cost_nano_rho=JOB_COST, campaign_cap_nano_rho=plan.cap_nano_rho)
+    assert ask(home, plan) == (ReplyCode.DEVICE_FAULT, b"")
+    with ledger(home) as books:
+        assert books.state(key) is AttemptState.LOST
+    assert ask(home, plan) == (ReplyCode.DEVICE_FAULT, b"")
+    assert spent(home) == JOB_COST
+
+
+def test_training_that_leaves_the_finite_numbers_loses_the_attempt(tmp_path):
+    plan = training_plan(record={"learning_rate": Decimal("1e38")})
+    home = make_home(tmp_path / "agent", plan)
+    with pytest.raises(TrainingError):
+        ask(home, plan)
+    with ledger(home) as books:
+        assert books.state(AttemptKey(plan.hash, 1, 1)) is AttemptState.LOST
+    assert list(home.outbox.iterdir()) == []
+
+
+def test_a_disk_that_is_full_at_the_outbox_loses_the_attempt_and_nothing_else(
+    home, plan, monkeypatch
+):
+    first = ask(home, plan)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            ask(home, plan, attempt=2)
+    assert ask(home, plan, attempt=2) == (ReplyCode.DEVICE_FAULT, b"")
+    assert ask(home, plan) == first
+    assert sorted(path.suffix for path in home.outbox.iterdir()) == [".update"]
+    assert spent(home) == 2 * JOB_COST
+
+
+def test_results_of_a_former_plan_are_removed(home, plan):
+    former = AttemptKey("e" * 64, 1, 1)
+    Outbox(home.outbox).write(former, b"old")
+    ask(home, plan)
+    assert Outbox(home.outbox).read(former) is None
+
+
+def test_a_plan_whose_model_does_not_fit_its_vocabulary_is_an_error(tmp_path):
+    plan = training_plan(model=ModelConfig(vocabulary_size=11, embedding=2, hidden=2))
+    home = make_home(tmp_path / "agent", plan)
+    with pytest.raises(PlanError, match="11 tokens"):
+        ask(home, plan)
+    assert spent(home) == 0
+
+
+def test_the_newest_events_are_not_trained_on(tmp_path, monkeypatch):
+    plan = training_plan()
+    home = make_home(tmp_path / "agent", plan, text="a" * 80 + "b" * 20)
+    seen = []
+
+    def stop(_plan, _model, windows, **_):
+        seen.append(windows)
+        raise TrainingError("seen enough")
+
+    monkeypatch.setattr("tacitly_client.training.attempt.train", stop)
+    with pytest.raises(TrainingError, match="seen enough"):
+        ask(home, plan)
+    with EventStore.open(home.store) as store:
+        assert store.count() == 100
+    assert len(np.unique(seen[0])) == 2  # START and "a"
+
+
+def test_the_first_round_starts_from_the_model_that_the_plan_names(home, plan):
+    body = model_bytes(plan)
+    assert hashlib.sha256(body).hexdigest() == plan.initial_model_hash
+    other = (np.frombuffer(body, "<f4") * 2).astype("<f4").tobytes()
+    assert ask(home, plan, body=other) == (ReplyCode.WRONG_MODEL, b"")
+    assert ask(home, plan, round_=2, body=other)[0] is ReplyCode.OK

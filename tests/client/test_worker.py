@@ -1,0 +1,287 @@
+"""The trainer as the process it is: its frames, its end, and SIGKILL at every moment."""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+import pytest
+
+from homes import JOB_COST, make_home, model_bytes, training_plan
+from tacitly_client.home import AgentHome
+from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
+from tacitly_client.training import pipe
+from tacitly_client.training.outbox import Outbox
+from tacitly_client.training.pipe import Job, Result, read_frame, write_frame
+from tacitly_client.training.worker import serve
+from tacitly_common.wire.messages import ReplyCode
+
+PLAN = training_plan(participations=20)
+COMMAND = [sys.executable, "-m", "tacitly_client.training.worker", "--home"]
+BODY_BYTES = 4 * PLAN.model.trainable_parameters
+
+# Prints as a careless library would, and has a fault whose text quotes what was typed.
+CARELESS = """
+import os, sys
+import tacitly_client.training.attempt as attempt
+from tacitly_client.training.worker import main
+real = attempt.answer
+def careless(home, plan, settings, job, body):
+    print("stray print", flush=True)
+    os.write(1, b"stray bytes")
+    if job.attempt == 13:
+        raise RuntimeError("the person typed: hunter2")
+    return real(home, plan, settings, job, body)
+attempt.answer = careless
+main(["--home", sys.argv[1]])
+"""
+
+
+def job(attempt: int, round_: int = 1) -> Job:
+    return Job(plan_hash=PLAN.hash, round=round_, attempt=attempt)
+
+
+def frames(*jobs: Job) -> bytes:
+    stream = io.BytesIO()
+    for one in jobs:
+        write_frame(stream, one, model_bytes(PLAN))
+    return stream.getvalue()
+
+
+def results(output: bytes) -> list[tuple[Result, bytes]]:
+    """Every frame of `output`, which must hold nothing else."""
+    stream = io.BytesIO(output)
+    found = []
+    while (frame := read_frame(stream, Result, max_body_bytes=BODY_BYTES)) is not None:
+        found.append(frame)
+    return found
+
+
+def test_jobs_written_at_once_are_answered_and_no_job_for_a_while_ends_it(tmp_path):
+    home = make_home(tmp_path / "agent", PLAN, linger_seconds=0.3)
+    with subprocess.Popen(
+        [*COMMAND, str(home.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdin.write(frames(job(1), job(2), job(1)))
+        process.stdin.flush()
+        # stdin stays open: what ends the process is the lack of jobs.
+        output = process.stdout.read()
+        assert process.wait() == 0
+    (first, first_update), (second, second_update), (again, again_update) = results(output)
+    assert [first.code, second.code, again.code] == [ReplyCode.OK] * 3
+    assert [first.attempt, second.attempt, again.attempt] == [1, 2, 1]
+    assert first_update == again_update != second_update
+
+
+def test_stdout_holds_frames_alone_and_a_fault_shows_its_type_alone(tmp_path):
+    home = make_home(tmp_path / "agent", PLAN)
+    done = subprocess.run(
+        [sys.executable, "-c", CARELESS, str(home.root)],
+        input=frames(job(1), job(13), job(2)),
+        capture_output=True,
+        check=True,
+    )
+    assert [result.code for result, _ in results(done.stdout)] == [
+        ReplyCode.OK,
+        ReplyCode.DEVICE_FAULT,
+        ReplyCode.OK,
+    ]
+    assert done.stderr.count(b"stray print") == done.stderr.count(b"stray bytes") == 3
+    assert b"RuntimeError" in done.stderr
+    assert b"hunter2" not in done.stderr + done.stdout
+
+
+def test_a_home_without_an_agent_ends_it_with_the_fix_and_no_torch(tmp_path):
+    done = subprocess.run([*COMMAND, str(tmp_path)], input=b"", capture_output=True, check=False)
+    assert done.returncode == 2
+    assert b"tacitly-agent init" in done.stderr
+    assert done.stdout == b""
+
+
+# ------------------------------------------------------------------------------ SIGKILL
+#
+# The processes below are forked from one that has torch and Opacus loaded already: a kill
+# costs milliseconds instead of seconds, and what is killed is a process like any other.
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def kill_before(owner: object, name: str) -> None:
+    def killed(*_args: object, **_keywords: object) -> None:
+        die()
+
+    setattr(owner, name, killed)
+
+
+def kill_after(owner: object, name: str) -> None:
+    real = getattr(owner, name)
+
+    def killed(*args: object, **keywords: object) -> None:
+        real(*args, **keywords)
+        die()
+
+    setattr(owner, name, killed)
+
+
+KILL_POINTS = {
+    "before the charge": lambda: kill_before(DeviceLedger, "charge"),
+    "after the charge": lambda: kill_after(DeviceLedger, "charge"),
+    "before the account": lambda: kill_before(DeviceLedger, "save_record_history"),
+    "after the account": lambda: kill_after(DeviceLedger, "save_record_history"),
+    "half written": lambda: kill_before(os, "fsync"),
+    "after the result": lambda: kill_after(Outbox, "write"),
+    "before the mark": lambda: kill_before(DeviceLedger, "mark"),
+    "after the mark": lambda: kill_after(DeviceLedger, "mark"),
+    "before the reply": lambda: kill_before(pipe, "write_frame"),
+}
+
+
+def trainer(
+    home: AgentHome, requests: Connection, replies: Connection, kill_point: str | None
+) -> None:
+    if kill_point is not None:
+        KILL_POINTS[kill_point]()
+    with (
+        os.fdopen(os.dup(requests.fileno()), "rb", buffering=0) as raw,
+        os.fdopen(os.dup(replies.fileno()), "wb") as writer,
+    ):
+        serve(home, io.BufferedReader(raw, buffer_size=1), writer)
+
+
+@pytest.fixture(scope="module")
+def forks():
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tacitly_client.training.attempt"])
+    return context
+
+
+class Trainer:
+    """A trainer process that can be killed."""
+
+    def __init__(self, forks, home: AgentHome, kill_point: str | None = None) -> None:
+        requests, self.requests = forks.Pipe(duplex=False)
+        self.replies, replies = forks.Pipe(duplex=False)
+        self.process = forks.Process(target=trainer, args=(home, requests, replies, kill_point))
+        self.process.start()
+        requests.close()
+        replies.close()
+
+    def send(self, one: Job) -> None:
+        with os.fdopen(os.dup(self.requests.fileno()), "wb") as stream:
+            write_frame(stream, one, model_bytes(PLAN))
+
+    def receive(self) -> tuple[Result, bytes] | None:
+        with os.fdopen(os.dup(self.replies.fileno()), "rb") as stream:
+            return read_frame(stream, Result, max_body_bytes=BODY_BYTES)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.join()
+
+    def close(self) -> None:
+        self.kill()
+        self.requests.close()
+        self.replies.close()
+
+
+@contextlib.contextmanager
+def running(forks, home: AgentHome, kill_point: str | None = None) -> Iterator[Trainer]:
+    one = Trainer(forks, home, kill_point)
+    try:
+        yield one
+    finally:
+        one.close()
+
+
+def asked(forks, home: AgentHome, one: Job) -> tuple[ReplyCode, bytes]:
+    """The answer of a fresh, undisturbed trainer."""
+    with running(forks, home) as fresh:
+        fresh.send(one)
+        result, update = fresh.receive()
+    assert (result.round, result.attempt) == (one.round, one.attempt)
+    return result.code, update
+
+
+def books(home: AgentHome) -> DeviceLedger:
+    return DeviceLedger(home.ledger, lifetime_cap_nano_rho=100 * JOB_COST)
+
+
+def check_after_a_kill(forks, home: AgentHome, one: Job, spent_before: int) -> int:
+    """What must hold whenever the kill came; the nano-rho spent at the end."""
+    key = AttemptKey(PLAN.hash, one.round, one.attempt)
+    kept = Outbox(home.outbox).read(key) if home.outbox.exists() else None
+    with books(home) as ledger:
+        state, spent = ledger.state(key), ledger.spent_nano_rho()
+        steps = sum(entry[2] for entry in ledger.record_history(PLAN.hash))
+    charged = state is not None
+    assert spent == spent_before + charged * JOB_COST
+    assert charged or kept is None, "a result that nobody paid for"
+    assert state is not AttemptState.RELEASED or kept is not None, "released, but not kept"
+    # The record level's account is ahead of every result that exists.
+    results_kept = len(list(home.outbox.glob("*.update"))) if home.outbox.exists() else 0
+    assert steps >= results_kept * PLAN.record.steps
+
+    code, update = asked(forks, home, one)
+    if charged and kept is None:
+        assert (code, update) == (ReplyCode.DEVICE_FAULT, b"")
+    else:
+        assert code is ReplyCode.OK
+    if kept is not None:
+        assert update == kept
+    assert asked(forks, home, one) == (code, update)
+    with books(home) as ledger:
+        assert ledger.spent_nano_rho() == spent_before + JOB_COST
+        expected = AttemptState.RELEASED if code is ReplyCode.OK else AttemptState.LOST
+        assert ledger.state(key) is expected
+        return ledger.spent_nano_rho()
+
+
+@pytest.mark.parametrize("kill_point", KILL_POINTS)
+def test_killed_at_each_step_it_loses_no_charge_and_noises_nothing_twice(
+    forks, tmp_path, kill_point
+):
+    home = make_home(tmp_path / "agent", PLAN)
+    with running(forks, home, kill_point) as victim:
+        victim.send(job(1))
+        assert victim.receive() is None
+        victim.process.join()
+        assert victim.process.exitcode == -signal.SIGKILL
+    spent = check_after_a_kill(forks, home, job(1), 0)
+    assert asked(forks, home, job(2))[0] is ReplyCode.OK
+    with books(home) as ledger:
+        assert ledger.spent_nano_rho() == spent + JOB_COST
+
+
+def test_killed_ten_times_at_random_moments_it_loses_no_charge(forks, tmp_path):
+    home = make_home(tmp_path / "agent", PLAN)
+    began = time.monotonic()
+    assert asked(forks, home, job(0))[0] is ReplyCode.OK
+    usual_seconds = time.monotonic() - began
+    spent = JOB_COST
+    moments = random.Random()
+    for attempt in range(1, 11):
+        with running(forks, home) as victim:
+            victim.send(job(attempt))
+            time.sleep(moments.uniform(0, usual_seconds))
+            victim.kill()
+        spent = check_after_a_kill(forks, home, job(attempt), spent)
+    assert spent == 11 * JOB_COST
+
+
+def test_an_orphaned_trainer_and_a_new_one_charge_an_attempt_once(forks, tmp_path):
+    home = make_home(tmp_path / "agent", PLAN)
+    with running(forks, home) as orphan, running(forks, home) as new:
+        orphan.send(job(1))
+        new.send(job(1))
+        assert orphan.receive() == new.receive()
+    with books(home) as ledger:
+        assert ledger.spent_nano_rho() == JOB_COST

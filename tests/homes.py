@@ -1,0 +1,63 @@
+"""An agent's home with real files, for tests that run the trainer."""
+
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from plans import small_plan
+from tacitly_client.home import AgentHome, AgentSettings
+from tacitly_client.store import EventStore
+from tacitly_common.campaign import CampaignPlan
+from tacitly_common.events import Event, EventKind
+from tacitly_common.model import initial_vector
+from tacitly_common.model_config import ModelConfig
+from tacitly_common.vocabulary import Vocabulary
+
+TEXT: Final = "the quick brown fox jumps over the lazy dog and then it rests for a while " * 6
+JOB_COST: Final = small_plan().cost_nano_rho
+
+
+def training_plan(*, record: dict[str, Any] | None = None, **changes: Any) -> CampaignPlan:
+    """`small_plan` with a model over its real vocabulary and that model's hash."""
+    base = small_plan()
+    plan = small_plan(
+        model=ModelConfig(vocabulary_size=Vocabulary(base.tokens).size, embedding=4, hidden=8),
+        record=msgspec.structs.replace(base.record, **(record or {})),
+    )
+    plan = msgspec.structs.replace(plan, **changes)
+    digest = hashlib.sha256(model_bytes(plan)).hexdigest()
+    return msgspec.structs.replace(plan, initial_model_hash=digest)
+
+
+def model_bytes(plan: CampaignPlan) -> bytes:
+    """The model that the plan's first round starts from."""
+    return initial_vector(plan.model, 0).astype("<f4").tobytes()
+
+
+def make_home(
+    root: Path,
+    plan: CampaignPlan,
+    *,
+    text: str = TEXT,
+    lifetime_attempts: int = 100,
+    linger_seconds: float = 60.0,
+) -> AgentHome:
+    """A home whose store holds `text` as it was typed, a key each 100 ms."""
+    home = AgentHome(root)
+    root.mkdir(mode=0o700, parents=True)
+    settings = AgentSettings(
+        server="127.0.0.1:1",
+        lifetime_cap_nano_rho=lifetime_attempts * plan.cost_nano_rho,
+        trainer_linger_seconds=linger_seconds,
+    )
+    home.settings.write_bytes(msgspec.json.encode(settings))
+    home.plan.write_bytes(plan.to_json())
+    base = 1_700_000_000 * 10**9
+    events = [
+        Event(EventKind.KEY_DOWN, n * 10**8, base + n * 10**8, key) for n, key in enumerate(text)
+    ]
+    with EventStore.create(home.store) as store:
+        store.append(events)
+    return home
