@@ -1,0 +1,216 @@
+"""An unmodified SuperLink on loopback, and a hand that drives its runs from inside a test.
+
+`drive` takes a run's ServerApp task from SuperLink's Runtime API (which stock Flower leaves open
+to anybody) and returns a Grid, so that a test itself is the server's program. Imports Flower's
+internals: it stands for the servers out there, not for ours.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+from flwr.app import Message, RecordDict
+from flwr.cli.build import build_fab_from_disk
+from flwr.common.serde import run_from_proto, user_config_to_proto
+from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
+from flwr.proto.fab_pb2 import Fab
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest
+from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supercore.task_identity import TaskIdentity
+from flwr.superlink.grid import HttpGrid
+
+from tacitly_server.certificates import create
+
+BIN = Path(sys.executable).parent
+_T = TypeVar("_T")
+
+
+def eventually(value: Callable[[], _T | None], *, within_seconds: float = 60.0) -> _T:
+    """The first result of `value` that is neither None nor False."""
+    end = time.monotonic() + within_seconds
+    while time.monotonic() < end:
+        result = value()
+        if result:
+            return result
+        time.sleep(0.1)
+    raise TimeoutError(f"not within {within_seconds} s")
+
+
+@dataclass(frozen=True)
+class Drive:
+    """One run, driven by the test."""
+
+    run_id: int
+    grid: HttpGrid
+
+    def ask(
+        self, node_id: int, content: RecordDict, *, kind: str = "train", ttl: float = 60.0
+    ) -> str:
+        """Send a message to a node; its id."""
+        message = Message(content, node_id, kind, ttl=ttl)
+        (message_id,) = self.grid.push_messages([message])
+        return message_id
+
+    def answer(self, message_id: str, *, within_seconds: float = 60.0) -> Message:
+        """The reply to a message."""
+        return eventually(
+            lambda: next(iter(self.grid.pull_messages([message_id])), None),
+            within_seconds=within_seconds,
+        )
+
+
+class StockSuperLink:
+    """`flower-superlink` with TLS and node authentication; its state is a file."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.tls = directory / "tls"
+        create(self.tls, ["127.0.0.1", "localhost"], now=datetime.now(UTC))
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def ca_certificate(self) -> Path:
+        return self.tls / "ca.crt"
+
+    def start(self) -> None:
+        command = [
+            BIN / "flower-superlink",
+            *("--host", "127.0.0.1", "--port", str(self.port)),
+            *("--ssl-ca-certfile", self.tls / "ca.crt"),
+            *("--ssl-certfile", self.tls / "server.crt"),
+            *("--ssl-keyfile", self.tls / "server.key"),
+            "--enable-supernode-auth",
+            *("--database", self.directory / "superlink.db"),
+            *("--isolation", "process"),
+            "--disable-runtime-dependency-installation",
+        ]
+        with (self.directory / "superlink.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                list(map(str, command)),
+                stdout=log,
+                stderr=log,
+                env=flower_environment(self.directory),
+                start_new_session=True,
+            )
+        eventually(self._answers)
+
+    def _answers(self) -> bool:
+        try:
+            with self.control() as control:
+                control.ListNodes(ListNodesRequest())
+        except httpx.HTTPError:
+            return False
+        return True
+
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, number)
+            self._process.wait()
+            self._process = None
+
+    @contextmanager
+    def control(self) -> Iterator[ControlHttpClient]:
+        with ControlHttpClient.from_server_address(
+            self.address, False, str(self.ca_certificate), interceptors=[]
+        ) as client:
+            yield client
+
+    def register(self, public_pem: bytes) -> int:
+        """Register a node's key; its number."""
+        with self.control() as control:
+            node_id: int = control.RegisterNode(RegisterNodeRequest(public_key=public_pem)).node_id
+            return node_id
+
+    def status(self, node_id: int) -> str:
+        """A node's status."""
+        with self.control() as control:
+            nodes = control.ListNodes(ListNodesRequest()).nodes_info
+            return next(str(node.status) for node in nodes if node.node_id == node_id)
+
+    def start_run(self, fab: bytes, *, prompt: str = "", **override: Any) -> int:
+        """Start a run of a bundle, as anybody who reaches the port can; its number."""
+        request = StartRunRequest(
+            fab=Fab(content=fab),
+            override_config=user_config_to_proto(override),
+            user_prompt=prompt,
+        )
+        with self.control() as control:
+            run_id: int = control.StartRun(request).run_id
+            return run_id
+
+    def drive(self, run_id: int, *, task_type: str = "flwr-serverapp") -> Drive:
+        """Take over the run's task."""
+        with RuntimeHttpClient.from_server_address(
+            self.address, False, str(self.ca_certificate), interceptors=[]
+        ) as client:
+            acquired = eventually(
+                lambda: _acquired(client.AcquireTask(_acquire(task_type)), run_id)
+            )
+        grid = HttpGrid(
+            self.address, root_certificates=self.ca_certificate.read_bytes(), token=acquired
+        )
+        given = grid._runtime_client.PullTaskInput(PullTaskInputRequest())
+        TaskIdentity.task_id = given.task_id
+        TaskIdentity.run_id = given.run.run_id
+        TaskIdentity.node_id = given.context.node_id
+        grid.set_run(run_from_proto(given.run))
+        return Drive(run_id, grid)
+
+
+def _acquire(task_type: str) -> AcquireTaskRequest:
+    return AcquireTaskRequest(supported_task_types=[task_type])
+
+
+def _acquired(response: Any, run_id: int) -> str | None:
+    return response.token if response.task.run_id == run_id else None
+
+
+def bundle(directory: Path, *, client: str, components: str = "", **config: str) -> bytes:
+    """A Flower application bundle whose client module is `client`."""
+    package = directory / "offered"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "client.py").write_text(client)
+    (package / "server.py").write_text("from flwr.serverapp import ServerApp\napp = ServerApp()\n")
+    parts = components or 'serverapp = "offered.server:app"\nclientapp = "offered.client:app"\n'
+    settings = "".join(f'{name} = "{value}"\n' for name, value in config.items())
+    (directory / "pyproject.toml").write_text(
+        '[project]\nname = "offered"\nversion = "1.0.0"\ndependencies = []\n'
+        '[tool.flwr.app]\npublisher = "anybody"\n'
+        f"[tool.flwr.app.components]\n{parts}"
+        f"[tool.flwr.app.config]\n{settings}"
+    )
+    return build_fab_from_disk(directory)
+
+
+def flower_environment(directory: Path) -> dict[str, str]:
+    """The environment of a stock Flower process: its own state, no calls home."""
+    return {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(directory),
+        "FLWR_HOME": str(directory / "flwr"),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.1",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def free_port() -> int:
+    """A port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
