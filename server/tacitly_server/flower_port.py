@@ -28,7 +28,6 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeResponse,
 )
 from flwr.proto.fab_pb2 import Fab
-from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.supercore.auth.typing import (
     AccountAuthCredentials,
     AccountAuthLoginDetails,
@@ -75,7 +74,7 @@ __all__ = [
     "UnregisterNodeRequest",
     "UnregisterNodeResponse",
     "refusal",
-    "start_parent_process_monitor",
+    "run_superexec",
     "superlink_app",
     "user_config_from_proto",
     "user_config_to_proto",
@@ -138,6 +137,21 @@ def superlink_app(
         runtime_dependency_install=False,
     )
     return create_app(config, SuperLinkLifespan)
+
+
+def run_superexec(address: str, ca_certificate: Path, secret: bytes) -> None:
+    """Flower's SuperExec, until a signal. Nobody can dump its memory; it installs nothing."""
+    from flwr.supercore.superexec.run_superexec import run_superexec as run
+    from flwr.supercore.utils import disable_process_dumping
+
+    disable_process_dumping(strict=False)
+    run(
+        runtime_api_address=address,
+        insecure=False,
+        root_certificates_path=str(ca_certificate),
+        superexec_auth_secret=secret,
+        runtime_dependency_install=False,
+    )
 
 
 def uvicorn_log_config(level: int) -> dict[str, Any]:

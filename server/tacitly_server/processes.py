@@ -1,10 +1,12 @@
 """Child processes: started, started again with growing pauses, and ended in order (Linux)."""
 
 import contextlib
+import ctypes
 import os
 import select
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ _FIRST_PAUSE_SECONDS: Final = 0.5
 _LONGEST_PAUSE_SECONDS: Final = 30.0
 _SOUND_SECONDS: Final = 60.0
 _LOG_BYTES: Final = 16 * 1024 * 1024
+_PR_SET_PDEATHSIG: Final = 1
 
 
 @dataclass(slots=True)
@@ -133,6 +136,17 @@ def living_children(pid: int) -> list[int]:
         if int(parent) == pid and state not in {"Z", "X"}:
             children.append(int(entry.name))
     return children
+
+
+def end_with_parent(parent_pid: int) -> None:
+    """Have the kernel send this process SIGTERM when its parent ends, by SIGKILL too.
+
+    Raises:
+        SystemExit: the parent has ended already.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent_pid:
+        sys.exit("the supervisor has ended")
 
 
 def handles(pids: Sequence[int]) -> list[int]:

@@ -23,11 +23,12 @@ from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_server import certificates
 from tacitly_server.home import ServerHome
 from tacitly_server.private_files import read_private
+from tacitly_server.processes import end_with_parent
+from tacitly_server.request_guard import OPERATOR_ADDRESS, RequestGuard, RequestLimits
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from tacitly_server.request_guard import RequestLimits
 
 # Flower reads these when it is imported: no telemetry, no look for updates, no installation of a
 # bundle's dependencies, no second API over gRPC, no other sign-in.
@@ -66,12 +67,11 @@ def read_secrets(home: ServerHome) -> Secrets:
 
 
 def superlink_app(
-    home: ServerHome, secrets: Secrets, limits: "RequestLimits", *, host: str, port: int
+    home: ServerHome, secrets: Secrets, limits: RequestLimits, *, host: str, port: int
 ) -> "ASGIApp":
     """Flower's application with our authentication and audit log, behind our guard."""
     from tacitly_server import flower_port as flower
     from tacitly_server.audit import AuditLog
-    from tacitly_server.request_guard import RequestGuard
     from tacitly_server.superlink_plugins import CallLog, TokenAuthentication
 
     audit = AuditLog(home.audit_log)
@@ -87,21 +87,36 @@ def superlink_app(
     return RequestGuard(app, limits, audit.refused)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to the address.
+def bind_all(host: str, port: int) -> list[socket.socket]:
+    """Sockets bound to the address and, if it is not covered by that, to 127.0.0.1.
 
     Raises:
         ValidationError: in use, not this machine's, or not an address.
     """
+    hosts = [host] if host in {OPERATOR_ADDRESS, "0.0.0.0"} else [host, OPERATOR_ADDRESS]  # noqa: S104
+    sockets: list[socket.socket] = []
     try:
-        family = socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+        sockets.extend(_bind(one, port) for one in hosts)
+    except ValidationError:
+        for bound in sockets:
+            bound.close()
+        raise
+    return sockets
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        version = ipaddress.ip_address(host).version
     except ValueError:
         raise ValidationError(
             f"--host must be an address of this machine such as 127.0.0.1 or 0.0.0.0, got {host!r}"
         ) from None
-    bound = socket.socket(family)
+    bound = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
+        if version == 6:
+            # An IPv4 caller would arrive at "::ffff:127.0.0.1", which is nobody's address.
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         bound.bind((host, port))
     except OSError as error:
         bound.close()
@@ -112,8 +127,8 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def serve(home: ServerHome, *, host: str, port: int, parent_pid: int | None) -> None:
-    """Run SuperLink until a signal, or until the parent process is gone.
+def serve(home: ServerHome, *, host: str, port: int) -> None:
+    """Run SuperLink until a signal.
 
     Raises:
         ValidationError: home, secrets, certificates or address are not in order.
@@ -122,15 +137,12 @@ def serve(home: ServerHome, *, host: str, port: int, parent_pid: int | None) -> 
     os.environ.update(FLOWER_ENVIRONMENT)
     certificates.check(home.tls, now=datetime.now(UTC))
     secrets = read_secrets(home)
-    listening = bind(host, port)
+    listening = bind_all(host, port)
 
     import uvicorn
 
     from tacitly_server import flower_port as flower
-    from tacitly_server.request_guard import RequestLimits
 
-    if parent_pid is not None:
-        flower.start_parent_process_monitor(parent_pid)
     config = uvicorn.Config(
         superlink_app(home, secrets, RequestLimits(), host=host, port=port),
         # httptools sets no bound on headers; h11 does.
@@ -146,7 +158,7 @@ def serve(home: ServerHome, *, host: str, port: int, parent_pid: int | None) -> 
         ssl_certfile=str(home.tls / "server.crt"),
         ssl_keyfile=str(home.tls / "server.key"),
     )
-    uvicorn.Server(config).run(sockets=[listening])
+    uvicorn.Server(config).run(sockets=listening)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -155,10 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--parent-pid", type=int)
+    parser.add_argument("--parent-pid", type=int, help="end when this parent process ends")
     given = parser.parse_args(arguments)
     try:
-        serve(ServerHome(given.home), host=given.host, port=given.port, parent_pid=given.parent_pid)
+        if given.parent_pid is not None:
+            end_with_parent(given.parent_pid)
+        serve(ServerHome(given.home), host=given.host, port=given.port)
     except TacitlyError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

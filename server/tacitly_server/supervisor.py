@@ -1,7 +1,7 @@
 """`tacitly-server up`: keeps SuperLink, SuperExec and the active campaign's run alive.
 
     supervisor ─┬─ SuperLink    (tacitly_server.superlink)
-                └─ SuperExec    (flower-superexec) ── ServerApp (flwr-serverapp, one for each run)
+                └─ SuperExec    (tacitly_server.superexec) ── ServerApp, one for each run
 
 SuperLink and SuperExec are started again separately: a run survives SuperLink's death if it is
 back within Flower's heartbeat (60 s). A ServerApp that died is never started again by Flower,
@@ -38,13 +38,13 @@ from tacitly_server.health import (
 from tacitly_server.home import HOME_VARIABLE, ServerHome
 from tacitly_server.processes import Backoff, Child, handles, living_children, wait_or_kill
 from tacitly_server.request_guard import OPERATOR_ADDRESS
-from tacitly_server.superlink import FLOWER_ENVIRONMENT, bind, read_secrets
+from tacitly_server.superlink import FLOWER_ENVIRONMENT, bind_all, read_secrets
 
 _TICK_SECONDS: Final = 1.0
 # Runs are looked at when there is reason to, and in any case this often.
 _LOOK_SECONDS: Final = 15.0
 # SuperExec claims a task before it starts the process; a live one shows up well within this.
-_SPAWN_SECONDS: Final = 20.0
+_SPAWN_SECONDS: Final = 5.0
 _PORT_WAIT_SECONDS: Final = 10.0
 _END_SECONDS: Final = 6.0
 _CANNOT_START: Final = 2
@@ -176,6 +176,7 @@ class Supervisor:
             ValidationError: secrets, certificates, address or campaign are not in order.
             SupervisorError: a server runs here already, or SuperLink refuses to start.
         """
+        os.umask(0o077)
         with only_supervisor(self.home):
             ends = certificates.check(self.home.tls, now=datetime.now(UTC))
             read_secrets(self.home)
@@ -192,7 +193,7 @@ class Supervisor:
                 with Control.of(self.home, self.port) as control:
                     self._supervise(control, status)
             finally:
-                self._end()
+                self._end(status)
 
     def _supervise(self, control: Control, status: Status) -> None:
         superlink, superexec = self._children
@@ -270,23 +271,15 @@ class Supervisor:
     def _make_children(self) -> tuple[Child, Child]:
         environment = child_environment(self.home)
         own_pid = str(os.getpid())
-        superlink = [
-            sys.executable, "-m", "tacitly_server.superlink",
-            "--home", str(self.home.root),
-            "--host", self.host,
-            "--port", str(self.port),
-            "--parent-pid", own_pid,
-        ]  # fmt: skip
-        superexec = [
-            str(Path(sys.executable).with_name("flower-superexec")),
-            "--runtime-api-address", f"{OPERATOR_ADDRESS}:{self.port}",
-            "--root-certificates", str(self.home.tls / "ca.crt"),
-            "--superexec-auth-secret-file", str(self.home.superexec_secret),
-            "--parent-pid", own_pid,
-        ]  # fmt: skip
+        common = ["--home", str(self.home.root), "--port", str(self.port), "--parent-pid", own_pid]
+        entry = [sys.executable, "-m"]
         return (
-            self._child("SuperLink", superlink, environment),
-            self._child("SuperExec", superexec, environment),
+            self._child(
+                "SuperLink",
+                [*entry, "tacitly_server.superlink", *common, "--host", self.host],
+                environment,
+            ),
+            self._child("SuperExec", [*entry, "tacitly_server.superexec", *common], environment),
         )
 
     def _child(self, name: str, command: list[str], environment: dict[str, str]) -> Child:
@@ -298,20 +291,23 @@ class Supervisor:
         until = self.clock() + _PORT_WAIT_SECONDS
         while True:
             try:
-                bind(self.host, self.port).close()
+                sockets = bind_all(self.host, self.port)
             except ValidationError:
                 if self.clock() >= until or self.stop.wait(_TICK_SECONDS / 2):
                     raise
             else:
+                for bound in sockets:
+                    bound.close()
                 return
 
-    def _end(self) -> None:
+    def _end(self, status: Status) -> None:
         """SuperExec first: its ServerApp then reports its own end while SuperLink listens."""
         superlink, superexec = self._children
         apps = handles(living_children(superexec.pid) if superexec.pid else [])
         superexec.end(_END_SECONDS)
         wait_or_kill(apps, _END_SECONDS)
         superlink.end(_END_SECONDS)
+        self._write(status)
         self.report("ended")
 
 
