@@ -1,0 +1,197 @@
+"""What record-level privacy costs in time: three ways to train, alternating in one run.
+
+    python -m tacitly_simulations.bench_training [--json]
+
+Same model, same windows in every batch, one thread, whole steps (gradient, noise, update):
+
+    plain    torch's nn.GRU with autograd and SGD, no privacy
+    tacitly  `tacitly_client.training.local.train`, as an agent runs it
+    opacus   Opacus's hooks on its DPGRU, its DPOptimizer clips and adds noise
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final
+
+import click
+
+from tacitly_common.campaign import (
+    CampaignPlan,
+    CohortPlan,
+    Family,
+    Level,
+    RecordMechanism,
+    ServerOptimizerName,
+    ServerOptimizerPlan,
+    SubjectMechanism,
+    TokenPlan,
+)
+from tacitly_common.model_config import ModelConfig
+
+VOCABULARY: Final = 254
+EMBEDDING: Final = 32
+HIDDEN: Final = 128
+WINDOW: Final = 32
+BATCH: Final = 32
+CLIP: Final = 1.0
+NOISE: Final = 1.0
+LEARNING_RATE: Final = 0.1
+STEPS: Final = 5  # of each kind before the next has its turn
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Medians over the repetitions, milliseconds a step."""
+
+    plain_ms: float
+    tacitly_ms: float
+    opacus_ms: float
+
+    @property
+    def tacitly_ratio(self) -> float:
+        """Cost of a private step as a multiple of a plain one."""
+        return self.tacitly_ms / self.plain_ms
+
+    @property
+    def opacus_ratio(self) -> float:
+        """The same for Opacus's hooks."""
+        return self.opacus_ms / self.plain_ms
+
+
+def measure(repetitions: int) -> Timing:
+    """Time the three steps in turn, so that whatever else the machine does hits all alike."""
+    import torch
+
+    torch.set_num_threads(1)
+    steps = _steps()
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for step in steps.values():
+        step()
+    for _ in range(repetitions):
+        for name, step in steps.items():
+            began = time.perf_counter()
+            step()
+            seconds[name].append((time.perf_counter() - began) / STEPS)
+    median = {name: 1e3 * statistics.median(values) for name, values in seconds.items()}
+    return Timing(median["plain"], median["tacitly"], median["opacus"])
+
+
+def _steps() -> dict[str, Callable[[], None]]:
+    """Each runs `STEPS` steps."""
+    import torch
+    from opacus.grad_sample import GradSampleModule
+    from opacus.layers import DPGRU
+    from opacus.optimizers import DPOptimizer
+    from torch import Tensor, nn
+
+    from tacitly_client.training.local import train
+    from tacitly_common.mechanisms.gaussian import secure_generator
+    from tacitly_common.model import InteractionModel, initial_vector, load_vector
+
+    plan = _plan()
+    vector = initial_vector(plan.model, 0)
+    windows = torch.randint(
+        1, VOCABULARY, (BATCH, WINDOW + 1), generator=torch.Generator().manual_seed(0)
+    )
+
+    class OpacusModel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = nn.Embedding(VOCABULARY, EMBEDDING)
+            self.gru = DPGRU(EMBEDDING, HIDDEN, batch_first=True)
+            self.output = nn.Linear(HIDDEN, VOCABULARY)
+
+        def forward(self, tokens: Tensor) -> Tensor:
+            logits: Tensor = self.output(self.gru(self.embedding(tokens))[0])
+            return logits
+
+    def sgd(model: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
+
+    plain_model = InteractionModel(plan.model)
+    load_vector(plain_model, vector)
+    opacus_model = GradSampleModule(OpacusModel(), batch_first=True, loss_reduction="sum")
+    opacus_optimizer = DPOptimizer(
+        sgd(opacus_model), noise_multiplier=NOISE, max_grad_norm=CLIP, expected_batch_size=BATCH
+    )
+
+    def autograd(model: nn.Module, optimizer: torch.optim.Optimizer, denominator: int) -> None:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            logits = model(windows[:, :-1])
+            loss = nn.functional.cross_entropy(
+                logits.flatten(0, 1), windows[:, 1:].flatten(), reduction="sum"
+            )
+            torch.autograd.backward(loss / denominator)
+            optimizer.step()
+
+    def tacitly() -> None:
+        train(plan, vector, windows.numpy(), history=(), rng=secure_generator())
+
+    plain_optimizer = sgd(plain_model)
+    return {
+        "plain": lambda: autograd(plain_model, plain_optimizer, WINDOW * BATCH),
+        "tacitly": tacitly,
+        "opacus": lambda: autograd(opacus_model, opacus_optimizer, WINDOW),
+    }
+
+
+def _plan() -> CampaignPlan:
+    """Every window in every batch; what concerns rounds and cohort plays no part."""
+    return CampaignPlan(
+        name="bench",
+        purpose="bench",
+        tokens=TokenPlan(vocabulary_version=1, level=Level.CHARACTERS, families=(Family.KEYS,)),
+        model=ModelConfig(vocabulary_size=VOCABULARY, embedding=EMBEDDING, hidden=HIDDEN),
+        initial_model_hash="0" * 64,
+        app_hash="0" * 64,
+        rounds=1,
+        participations=1,
+        delta=Decimal("1e-6"),
+        subject=SubjectMechanism(clip_norm=Decimal(1), noise_multiplier=Decimal(1)),
+        record=RecordMechanism(
+            window_tokens=WINDOW,
+            max_windows=BATCH,
+            sample_rate=Decimal(1),
+            steps=STEPS,
+            noise_multiplier=Decimal(NOISE),
+            clip_norm=Decimal(CLIP),
+            learning_rate=Decimal(LEARNING_RATE),
+        ),
+        cohort=CohortPlan(
+            population=2, target=2, minimum=2, deadline_seconds=1, selection_timeout_seconds=1
+        ),
+        optimizer=ServerOptimizerPlan(name=ServerOptimizerName.SGD, learning_rate=Decimal(1)),
+    )
+
+
+@click.command()
+@click.option("--repetitions", default=10, show_default=True, type=click.IntRange(1))
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def main(repetitions: int, as_json: bool) -> None:
+    """Time a training step without privacy, with ours, and with Opacus's hooks."""
+    import warnings
+
+    import msgspec
+
+    # Opacus's hooks sit on a module whose input is tokens, which have no gradient.
+    warnings.filterwarnings("ignore", message="Full backward hook is firing")
+    timing = measure(repetitions)
+    if as_json:
+        ratios = {"tacitly_ratio": timing.tacitly_ratio, "opacus_ratio": timing.opacus_ratio}
+        click.echo(msgspec.json.encode(msgspec.to_builtins(timing) | ratios).decode())
+        return
+    click.echo(
+        f"GRU, vocabulary {VOCABULARY}, embedding {EMBEDDING}, hidden {HIDDEN}; "
+        f"{BATCH} windows of {WINDOW}; median of {repetitions} x {STEPS} steps, one thread"
+    )
+    click.echo(f"  no privacy      {timing.plain_ms:7.1f} ms a step")
+    click.echo(f"  tacitly, DP     {timing.tacitly_ms:7.1f} ms  {timing.tacitly_ratio:5.2f}x")
+    click.echo(f"  Opacus hooks    {timing.opacus_ms:7.1f} ms  {timing.opacus_ratio:5.2f}x")
+
+
+if __name__ == "__main__":
+    main()
