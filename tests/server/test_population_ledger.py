@@ -312,6 +312,8 @@ def test_of_two_processes_exactly_one_gets_the_last_unit(tmp_path: Path) -> None
     children = [PROCESSES.Process(target=race, args=(path, rounds, barrier, s)) for _, s in pipes]
     for child in children:
         child.start()
+    for _, sender in pipes:
+        sender.close()
     first, second = (receiver.recv() for receiver, _ in pipes)
     for child in children:
         child.join(timeout=60)

@@ -95,7 +95,7 @@ def run_campaign(campaign: Campaign) -> Ending:
     2. Stop if all rounds are released, or if those who can still pay are fewer than the
        minimum cohort although enough are enrolled.
     3. Select. Too few online: pause and go to 2; nothing was charged.
-    4. Reserve an attempt number and charge all selected, or void it.
+    4. Reserve an attempt number and charge all selected, or void it, pause and go to 2.
     5. Dispatch, collect, and release or lose the attempt (`run_attempt`). After lost attempts
        in a row, pause ever longer. Go to 2.
 
@@ -129,6 +129,7 @@ def run_campaign(campaign: Campaign) -> Ending:
                 continue
             key = _charge(campaign, current.round + 1, cohort)
             if key is None:
+                clock.sleep(campaign.patience.pause_seconds)
                 continue
             released = run_attempt(campaign, current, key, cohort)
             if released is None:
