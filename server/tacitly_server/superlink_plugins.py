@@ -62,7 +62,7 @@ class CallLog(flower.EventLogWriterPlugin):
         self, request: Any, context: Any, account_info: Any, method_name: str
     ) -> flower.LogEntry:
         """An entry without an outcome, which `write_log` passes over."""
-        return _entry(request, context, account_info, method_name, "")
+        return _entry(request, None, context, account_info, method_name, "")
 
     def compose_log_after_event(
         self, request: Any, context: Any, account_info: Any, method_name: str, response: Any
@@ -71,7 +71,7 @@ class CallLog(flower.EventLogWriterPlugin):
         outcome = type(response).__name__ if isinstance(response, BaseException) else "ok"
         if isinstance(response, flower.FlowerError):
             outcome = flower.ApiErrorCode(response.code).name.lower()
-        return _entry(request, context, account_info, method_name, outcome)
+        return _entry(request, response, context, account_info, method_name, outcome)
 
     def write_log(self, log_entry: flower.LogEntry) -> None:
         """Append the entry."""
@@ -88,14 +88,16 @@ class CallLog(flower.EventLogWriterPlugin):
 
 
 def _entry(
-    request: Any, context: Any, account_info: Any, method_name: str, outcome: str
+    request: Any, response: Any, context: Any, account_info: Any, method_name: str, outcome: str
 ) -> flower.LogEntry:
-    """Who called what; of the request's content only ids and the bundle's hash."""
+    """Who called what; of the messages' content only ids and the bundle's hash."""
     fields = {field.name: value for field, value in request.ListFields()}
     actor: str | None = OPERATOR
     if account_info is None:
-        node = fields["node"].node_id if "node" in fields else fields.get("node_id")
-        actor = None if node is None else str(node)
+        # A device that comes online gives its key and is told its node id.
+        node_id = fields["node"].node_id if "node" in fields else fields.get("node_id")
+        node_id = node_id or getattr(response, "node_id", None)
+        actor = str(node_id) if node_id else None
     fab = fields.get("fab")
     return flower.LogEntry(
         timestamp=datetime.now(UTC).isoformat(),
