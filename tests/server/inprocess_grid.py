@@ -19,12 +19,17 @@ from tacitly_common.campaign import CampaignPlan
 from tacitly_common.wire.messages import Reply, ReplyCode, parse_train_content, reply_content
 from tacitly_server.rounds.clock import Clock
 
+Answer = Message | Exception | Callable[[], Message]
+
 
 @dataclass(frozen=True)
 class Delivery:
-    """A reply, or an exception that pulling it raises, some seconds after the message."""
+    """A reply, an exception that pulling it raises, or a function that a pull waits for.
 
-    answer: Message | Exception
+    It can be pulled some seconds after the message was sent.
+    """
+
+    answer: Answer
     after_seconds: float = 0.0
 
 
@@ -56,7 +61,7 @@ class InProcessGrid(Grid):
         self.pushed: list[Message] = []
         self._clock = clock
         self._ids = count(1)
-        self._waiting: dict[str, list[tuple[float, Message | Exception]]] = {}
+        self._waiting: dict[str, list[tuple[float, Answer]]] = {}
 
     def set_run(self, run: Run) -> None:
         raise NotImplementedError
@@ -97,7 +102,7 @@ class InProcessGrid(Grid):
             for answer in due:
                 if isinstance(answer, Exception):
                     raise answer
-                replies.append(answer)
+                replies.append(answer() if callable(answer) else answer)
         return replies
 
     def send_and_receive(

@@ -2,6 +2,7 @@ import random
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
+from threading import Event, Timer
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from inprocess_grid import (
     FakeClock,
     InProcessGrid,
     Node,
+    answer_with,
     gone,
     honest,
     raising,
@@ -32,6 +34,7 @@ from tacitly_common.wire.messages import ReplyCode, parse_train_content
 from tacitly_server.ledger.population import Attempt, AttemptState, PopulationLedger
 from tacitly_server.rounds.campaign import Campaign, Ending, Patience, run_campaign
 from tacitly_server.rounds.checkpoint import Checkpoint, read_checkpoint, read_initial
+from tacitly_server.rounds.clock import Clock, SystemClock
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256, read_receipts
 
 D = small_plan().model.trainable_parameters
@@ -47,7 +50,7 @@ class Lab:
         fields: dict[str, Any] = {"rounds": 3, "participations": 3}
         self.made = make_home(root, **(fields | changes))
         self.plan, self.directory = self.made.plan, self.made.directory
-        self.clock = FakeClock()
+        self.clock: Clock = FakeClock()
         self.grid = InProcessGrid({n: honest(self.plan, SEVEN) for n in NODES}, self.clock)
         self.enrolled = {n: subject(n) for n in NODES}
         self.seen: list[Receipt] = []
@@ -228,6 +231,39 @@ def test_a_straggler_is_waited_for_until_the_deadline_and_then_ignored_by_name(
     assert [r.refusals for r in lab.seen] == [{"no_answer": 1}] * 2
     assert [r.seconds for r in lab.seen] == [deadline] * 2
     np.testing.assert_allclose(lab.checkpoint().model, lab.moved_by(7, 7), rtol=1e-6)
+
+
+def test_a_device_that_dies_in_its_upload_holds_nobody_up(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(rounds=2, participations=2)
+    never = Event()
+
+    def half_uploaded() -> Message:
+        never.wait(timeout=60)
+        raise AssertionError
+
+    # The first to be asked in each round: the others wait behind it.
+    lab.grid.nodes[1] = lambda _message: [Delivery(half_uploaded)]
+    assert lab.run() is Ending.ROUNDS_REACHED
+    never.set()
+    assert [(r.usable, r.refusals) for r in lab.seen] == [(7, {"no_answer": 1})] * 2
+
+
+def test_a_slow_upload_is_counted_when_it_is_done(make_lab: Callable[..., Lab]) -> None:
+    lab = make_lab(rounds=1, participations=1)
+    lab.clock = SystemClock()
+    done, answer = Event(), answer_with(lab.plan, SEVEN)
+
+    def slow(message: Message) -> Iterable[Delivery]:
+        def finish_upload() -> Message:
+            done.wait(timeout=60)
+            return answer(message)
+
+        Timer(0.6, done.set).start()
+        return [Delivery(finish_upload)]
+
+    lab.grid.nodes[1] = slow
+    assert lab.run() is Ending.ROUNDS_REACHED
+    assert (lab.seen[0].usable, lab.seen[0].refusals) == (8, {})
 
 
 def fails_once(then: Node) -> Node:

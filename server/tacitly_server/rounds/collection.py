@@ -1,8 +1,6 @@
 """Send one task to a cohort, and add up the answers as they arrive.
 
-Memory is that of one reply and one sum. Replies are pulled one by one for another reason too:
-SuperLink hands a reply out once, so a malformed one, on which Flower raises, would take the
-others of its batch with it.
+Memory is that of one sum and the replies just arriving, whatever the cohort's size.
 """
 
 from collections import Counter
@@ -20,6 +18,7 @@ from tacitly_common.wire.messages import TRAIN, Task, train_content
 from tacitly_server.aggregation.checks import Refusal, check_reply
 from tacitly_server.aggregation.streaming_sum import StreamingSum
 from tacitly_server.rounds.clock import Clock
+from tacitly_server.rounds.pulls import Pulled, Pulls
 
 # Few enough messages for one request; the model itself is uploaded once for all of them.
 _PUSH_BATCH: Final = 100
@@ -76,14 +75,18 @@ def collect(
     A late reply to an earlier attempt has no id here and is never pulled.
     """
     answers = Answers(StreamingSum(plan.model.trainable_parameters))
+    pulls = Pulls(grid)
     unanswered = dict(asked)
     while unanswered and answers.sum.count + len(unanswered) >= plan.cohort.minimum:
         began = clock.monotonic()
         if began >= until:
             break
-        for message_id in list(unanswered):
-            if _pull_one(grid, plan, task, message_id, unanswered[message_id], answers):
-                del unanswered[message_id]
+        for message_id in asked:
+            if message_id not in unanswered or clock.monotonic() >= until:
+                continue
+            for answered, pulled in pulls.pull(message_id):
+                if _take(plan, task, answered, unanswered[answered], pulled, answers):
+                    del unanswered[answered]
         now = clock.monotonic()
         if unanswered and now < until:
             rest = max(_REST_PER_POLL * (now - began), _MIN_REST_SECONDS)
@@ -93,19 +96,15 @@ def collect(
     return answers
 
 
-def _pull_one(
-    grid: Grid, plan: CampaignPlan, task: Task, message_id: str, node_id: int, answers: Answers
+def _take(
+    plan: CampaignPlan, task: Task, message_id: str, node_id: int, pulled: Pulled, answers: Answers
 ) -> bool:
-    """Take the reply to one message if there is one. Whether there was."""
-    try:
-        replies = list(grid.pull_messages([message_id]))
-    except Exception:
-        # Flower raises on content it cannot parse. Were it the connection instead, then the
-        # next request outside of this guard raises too and ends the run.
+    """Count what a pull gave for one message. Whether that message is answered."""
+    if pulled is None:
         answers.refusals[Refusal.UNREADABLE] += 1
         return True
     answered = False
-    for reply in replies:
+    for reply in pulled:
         # SuperLink answers in the place of a node that is gone: only this id tells for whom.
         if answered or reply.metadata.reply_to_message_id != message_id:
             answers.refusals[Refusal.UNASKED] += 1
