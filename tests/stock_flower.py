@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 from flwr.app import Message, RecordDict
@@ -62,7 +63,7 @@ class Drive:
         (message_id,) = self.grid.push_messages([message])
         return message_id
 
-    def answer(self, message_id: str, *, within_seconds: float = 60.0) -> Message:
+    def answer(self, message_id: str, *, within_seconds: float = 45.0) -> Message:
         """The reply to a message."""
         return eventually(
             lambda: next(iter(self.grid.pull_messages([message_id])), None),
@@ -80,6 +81,13 @@ class StockSuperLink:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def ca_certificate(self) -> Path:
@@ -105,7 +113,11 @@ class StockSuperLink:
                 env=flower_environment(self.directory),
                 start_new_session=True,
             )
-        eventually(self._answers)
+        try:
+            eventually(self._answers)
+        except BaseException:
+            self.stop()
+            raise
 
     def _answers(self) -> bool:
         try:
@@ -124,7 +136,7 @@ class StockSuperLink:
     @contextmanager
     def control(self) -> Iterator[ControlHttpClient]:
         with ControlHttpClient.from_server_address(
-            self.address, False, str(self.ca_certificate), interceptors=[]
+            self.address, False, self.ca_certificate.read_bytes(), interceptors=[]
         ) as client:
             yield client
 
@@ -151,10 +163,11 @@ class StockSuperLink:
             run_id: int = control.StartRun(request).run_id
             return run_id
 
-    def drive(self, run_id: int, *, task_type: str = "flwr-serverapp") -> Drive:
-        """Take over the run's task."""
+    @contextmanager
+    def drive(self, run_id: int, *, task_type: str = "flwr-serverapp") -> Iterator[Drive]:
+        """Take over the run's task, as anybody can who reaches the port. Lapses after a minute."""
         with RuntimeHttpClient.from_server_address(
-            self.address, False, str(self.ca_certificate), interceptors=[]
+            self.address, False, self.ca_certificate.read_bytes(), interceptors=[]
         ) as client:
             acquired = eventually(
                 lambda: _acquired(client.AcquireTask(_acquire(task_type)), run_id)
@@ -167,7 +180,10 @@ class StockSuperLink:
         TaskIdentity.run_id = given.run.run_id
         TaskIdentity.node_id = given.context.node_id
         grid.set_run(run_from_proto(given.run))
-        return Drive(run_id, grid)
+        try:
+            yield Drive(run_id, grid)
+        finally:
+            grid.close()
 
 
 def _acquire(task_type: str) -> AcquireTaskRequest:
@@ -193,7 +209,10 @@ def bundle(directory: Path, *, client: str, components: str = "", **config: str)
         f"[tool.flwr.app.components]\n{parts}"
         f"[tool.flwr.app.config]\n{settings}"
     )
-    return build_fab_from_disk(directory)
+    with warnings.catch_warnings():
+        # Flower's builder uses a deprecated name of a library it pins.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return build_fab_from_disk(directory)
 
 
 def flower_environment(directory: Path) -> dict[str, str]:

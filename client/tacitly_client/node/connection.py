@@ -39,7 +39,13 @@ from tacitly_client.node.flower_port import (
     public_key_to_bytes,
 )
 from tacitly_client.node.policy import Offer
-from tacitly_client.node.transport import FleetError, ServerClock, Transport, WithdrawnError
+from tacitly_client.node.transport import (
+    FleetError,
+    OversizeError,
+    ServerClock,
+    Transport,
+    WithdrawnError,
+)
 from tacitly_common.errors import ValidationError
 from tacitly_common.wire.messages import WireError
 
@@ -48,6 +54,8 @@ _OVERHEAD_BYTES: Final = 65_536
 # A train message has five objects besides the model's chunks.
 _OBJECTS_BESIDE_CHUNKS: Final = 5
 _SMALLEST_FULL_CHUNK_BYTES: Final = 262_144
+# A server asks for replies every few seconds while a round is open.
+_COLLECTED_SECONDS: Final = 20.0
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -100,6 +108,7 @@ class Connection:
             max_response_bytes=self._largest_message_bytes,
         )
         self._node: Node | None = None
+        self._pushed_at = 0.0
 
     def connect(self) -> None:
         """Come online.
@@ -208,7 +217,10 @@ class Connection:
 
     def _pull_object(self, run_id: int, object_id: str) -> bytes:
         request = PullObjectRequest(node=self._node, run_id=run_id, object_id=object_id)
-        response = self._call(self._transport.PullObject, request)
+        try:
+            response = self._call(self._transport.PullObject, request)
+        except OversizeError:
+            raise WireError("a part of the message is larger than the plan's model") from None
         if not response.object_found:
             raise WithdrawnError("the server does not have the message any more")
         if not response.object_available:
@@ -236,6 +248,7 @@ class Connection:
         )
         response = self._call(self._transport.PushMessages, request)
         wanted = set(response.objects_to_push)
+        self._pushed_at = self.clock.now()
         for object_id, content in reply.objects.items():
             if object_id in wanted:
                 self._push_object(reply.run_id, response.session_id, object_id, content)
@@ -253,9 +266,18 @@ class Connection:
             raise FleetError(Trouble.PENDING)
 
     def disconnect(self) -> None:
-        """Go offline, so that the next start is not refused, and close. Errors are of no use."""
+        """Go offline, so that the next start is not refused, and close. Errors are of no use.
+
+        The server throws away an offline node's replies that it has not collected. After a
+        recent reply a last, shortest heartbeat keeps the node online for 20 seconds instead.
+        """
         try:
-            if self._node is not None:
+            if self._node is None:
+                pass
+            elif self.clock.now() - self._pushed_at < _COLLECTED_SECONDS:
+                self._heartbeat_seconds = HEARTBEAT_MIN_INTERVAL
+                self.heartbeat()
+            else:
                 request = DeactivateNodeRequest(node_id=self._node.node_id)
                 self._call(self._transport.DeactivateNode, request)
                 self._node_id_file.unlink(missing_ok=True)

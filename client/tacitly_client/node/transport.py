@@ -70,6 +70,10 @@ class FleetError(TacitlyError):
         self.retry_after_seconds = retry_after_seconds
 
 
+class OversizeError(FleetError):
+    """The server's answer is longer than anything honest to this device could be."""
+
+
 class WithdrawnError(TacitlyError):
     """The run has ended, or the message is gone: there is nothing to answer any more."""
 
@@ -158,7 +162,7 @@ class Transport(FleetHttpClient):
                 for chunk in response.iter_raw():
                     body += chunk
                     if len(body) > self._max_response_bytes:
-                        raise FleetError(Trouble.PROTOCOL)
+                        raise OversizeError(Trouble.PROTOCOL)
                     if time.monotonic() - began > _LONGEST_ANSWER_SECONDS:
                         raise FleetError(Trouble.TRANSPORT)
             finally:
