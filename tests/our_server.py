@@ -8,13 +8,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from plans import small_plan
 from stock_flower import eventually, free_port
+from tacitly_common.campaign import CampaignPlan
+from tacitly_server.bundle import app_hash
 from tacitly_server.control import Control
 from tacitly_server.home import ServerHome
 from tacitly_server.initialise import initialise
+from tacitly_server.rounds.receipts import model_sha256
 
 OTHER_LOOPBACK = "127.0.0.2"
+
+
+def new_campaign(**changes: Any) -> tuple[CampaignPlan, NDArray[np.float32]]:
+    """A plan for our server's application, and its initial model."""
+    model = np.zeros(small_plan(**changes).model.parameters, np.float32)
+    hashes = {"app_hash": app_hash(), "initial_model_hash": model_sha256(model)}
+    return small_plan(**{**hashes, **changes}), model
 
 
 @dataclass(frozen=True)

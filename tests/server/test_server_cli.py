@@ -1,0 +1,163 @@
+"""The commands of operator and officer: what they print, and how they refuse."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from our_server import new_campaign
+from plans import small_plan
+from tacitly_common.accounting.subject import epsilon_of
+from tacitly_common.errors import TacitlyError
+from tacitly_server import cli, officer
+from tacitly_server.bundle import app_hash
+from tacitly_server.health import Status, write_status
+from tacitly_server.home import ServerHome
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    run("init", "--home", tmp_path / "home")
+    return tmp_path / "home"
+
+
+def run(*arguments: object) -> str:
+    """The output of a `tacitly-server` command that must succeed."""
+    result = CliRunner().invoke(cli.cli, list(map(str, arguments)), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(*arguments: object) -> TacitlyError:
+    """The error of a `tacitly-server` command."""
+    result = CliRunner().invoke(cli.cli, list(map(str, arguments)))
+    assert isinstance(result.exception, TacitlyError), result.output
+    return result.exception
+
+
+@pytest.mark.parametrize("module", ["tacitly_server.cli", "tacitly_server.officer"])
+def test_help_loads_nothing_heavy(module: str) -> None:
+    code = (
+        f"import sys, {module}\n"
+        "heavy = {'flwr', 'numpy', 'sqlalchemy', 'cryptography', 'httpx', 'scipy'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_error_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
+    command = [Path(sys.executable).with_name("tacitly-server"), "nodes", "--home", tmp_path]
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        f"tacitly-server: no server has run in {tmp_path}; "
+        f"run `tacitly-server up --home {tmp_path}`\n"
+    )
+
+
+def test_init_makes_secrets_once(home: Path) -> None:
+    place = ServerHome(home)
+    secrets = [place.control_token, place.superexec_secret, place.subject_secret]
+    before = [path.read_bytes() for path in secrets]
+    assert "nothing to do" in run("init", "--home", home)
+    assert [path.read_bytes() for path in secrets] == before
+    assert len(set(before)) == 3
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in secrets} == {0o600}
+
+
+def test_init_in_a_directory_that_is_open_to_others_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    error = refused("init", "--home", tmp_path)
+    assert "is open to others (mode 0755); run `chmod 700" in str(error)
+
+
+def test_init_where_no_directory_can_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    error = refused("init", "--home", tmp_path / "file" / "home")
+    assert "choose another --home" in str(error)
+    assert error.exit_code == 2
+
+
+def test_renew_says_when_the_new_certificate_ends(home: Path) -> None:
+    assert "restart `tacitly-server up`" in run("renew", "--home", home)
+    assert "tacitly-server init" in str(refused("renew", "--home", home / "nothing"))
+
+
+def test_a_campaign_is_filed_and_listed(home: Path, tmp_path: Path) -> None:
+    plan, model = new_campaign()
+    (tmp_path / "plan.json").write_bytes(plan.to_json())
+    np.save(tmp_path / "model.npy", model)
+    filed = run(
+        "campaign", "create", "--home", home,
+        "--plan", tmp_path / "plan.json", "--model", tmp_path / "model.npy",
+    )  # fmt: skip
+    assert filed.strip() == plan.hash
+    assert run("campaign", "list", "--home", home) == f"{plan.hash}\ttest\t0/20\n"
+    assert run("campaign", "app-hash").strip() == app_hash() == plan.app_hash
+
+
+def test_a_model_file_that_is_none_is_refused(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes(small_plan().to_json())
+    (tmp_path / "model.npy").write_bytes(b"")
+    error = refused(
+        "campaign", "create", "--home", home,
+        "--plan", tmp_path / "plan.json", "--model", tmp_path / "model.npy",
+    )  # fmt: skip
+    assert "is not an .npy file" in str(error)
+
+
+def test_up_refuses_an_unknown_campaign(home: Path) -> None:
+    error = refused("up", "--home", home, "--campaign", "f" * 64)
+    assert "no campaign" in str(error)
+
+
+def test_health_without_a_supervisor_is_exit_code_1(home: Path) -> None:
+    status = Status(supervisor_pid=1, host="127.0.0.1", port=1, certificate_ends="")
+    write_status(ServerHome(home), status)
+    result = CliRunner().invoke(cli.cli, ["health", "--home", str(home)])
+    assert result.exit_code == 1
+    answer = json.loads(result.output)
+    assert (answer["healthy"], answer["supervisor"]) == (False, False)
+
+
+def test_a_status_that_is_damaged_is_said(home: Path) -> None:
+    ServerHome(home).status.write_text("{")
+    assert "restart `tacitly-server up`" in str(refused("health", "--home", home))
+
+
+def test_the_officer_sees_what_a_plan_may_cost(tmp_path: Path) -> None:
+    plan = small_plan()
+    (tmp_path / "plan.json").write_bytes(plan.to_json())
+    shown = CliRunner().invoke(
+        officer.cli, ["plan", "show", str(tmp_path / "plan.json"), "--format", "json"]
+    )
+    facts = json.loads(shown.output)
+    assert facts["hash"] == plan.hash
+    assert facts["cap_of_a_person_nano_rho"] == plan.cap_nano_rho
+    delta = float(plan.delta)
+    models = epsilon_of(plan.cap_nano_rho, delta)
+    server = epsilon_of(plan.cohort.minimum * plan.cap_nano_rho, delta)
+    assert 0 <= facts["worst_epsilon_against_holders_of_the_models"] - models < 1e-4
+    assert 0 <= facts["worst_epsilon_against_the_server"] - server < 1e-4
+
+    text = CliRunner().invoke(officer.cli, ["plan", "show", str(tmp_path / "plan.json")])
+    assert plan.hash in text.output
+    assert len(text.output.splitlines()) == len(facts)
+
+
+def test_the_officer_is_told_what_is_wrong_with_a_plan(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    command = [Path(sys.executable).with_name("tacitly-officer"), "plan", "show"]
+    ended = subprocess.run(
+        [*map(str, command), str(tmp_path / "plan.json")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "missing required field" in ended.stderr
