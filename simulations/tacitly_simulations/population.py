@@ -1,0 +1,65 @@
+"""Persons as clients: each one's tokens, split by time."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tacitly_common.campaign import Family, Level, TokenPlan
+from tacitly_common.vocabulary import VOCABULARY_VERSION, Vocabulary
+from tacitly_simulations.datasets import DatasetError, Person
+
+Tokens = NDArray[np.int64]
+
+# What each recording really holds. Typed text has no rhythm of its own, so no pauses either.
+FAMILIES: Final = MappingProxyType(
+    {
+        "adserp_sample": (Family.APPLICATIONS, Family.POINTER),
+        "coauthor": (Family.KEYS,),
+        "keyboard_field_study": (Family.KEYS,),
+        "mousetrap_kh2017": (Family.PAUSES, Family.POINTER),
+        "shakespeare_roles": (Family.KEYS,),
+        "ubuntu_irc": (Family.KEYS,),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """One person's tokens, int64[n] in the order of time."""
+
+    id: str
+    tokens: Tokens = field(repr=False)
+
+
+def token_plan(dataset: str) -> TokenPlan:
+    """The tokens a study of this data set predicts, at the level of single characters."""
+    return TokenPlan(
+        vocabulary_version=VOCABULARY_VERSION, level=Level.CHARACTERS, families=FAMILIES[dataset]
+    )
+
+
+def clients(
+    persons: Iterable[Person], tokens: TokenPlan, *, at_least_tokens: int, most: int | None = None
+) -> list[Client]:
+    """The first `most` persons with at least `at_least_tokens` tokens, in the loader's order.
+
+    Raises:
+        DatasetError: fewer than two such persons.
+    """
+    vocabulary = Vocabulary(tokens)
+    chosen: list[Client] = []
+    for person in persons:
+        stream = vocabulary.encode(person.events)
+        if len(stream) >= at_least_tokens:
+            chosen.append(Client(person.id, stream))
+        if most is not None and len(chosen) == most:
+            break
+    if len(chosen) < 2:
+        raise DatasetError(
+            f"{len(chosen)} persons have {at_least_tokens} tokens or more; ask for fewer tokens"
+        )
+    return chosen
