@@ -13,13 +13,20 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
 from flwr.app import Message, RecordDict
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.serde import run_from_proto, user_config_to_proto
@@ -65,10 +72,14 @@ class Drive:
 
     def answer(self, message_id: str, *, within_seconds: float = 45.0) -> Message:
         """The reply to a message."""
-        return eventually(
-            lambda: next(iter(self.grid.pull_messages([message_id])), None),
-            within_seconds=within_seconds,
-        )
+
+        def reply() -> Message | None:
+            for message in self.grid.pull_messages([message_id]):
+                if message.metadata.reply_to_message_id == message_id:
+                    return message
+            return None
+
+        return eventually(reply, within_seconds=within_seconds)
 
 
 class StockSuperLink:
@@ -192,6 +203,46 @@ def _acquire(task_type: str) -> AcquireTaskRequest:
 
 def _acquired(response: Any, run_id: int) -> str | None:
     return response.token if response.task.run_id == run_id else None
+
+
+class StockSuperNode:
+    """`flower-supernode` as its documentation starts it; its key is already registered."""
+
+    def __init__(self, superlink: StockSuperLink, directory: Path) -> None:
+        directory.mkdir()
+        key = ec.generate_private_key(ec.SECP384R1())
+        self.directory = directory
+        (directory / "node.key").write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
+        )
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self.node_id = superlink.register(public)
+        self._superlink = superlink
+
+    @contextmanager
+    def running(self) -> Iterator[subprocess.Popen[bytes]]:
+        command = [
+            BIN / "flower-supernode",
+            *("--superlink", self._superlink.address),
+            *("--root-certificates", self._superlink.ca_certificate),
+            *("--auth-supernode-private-key", self.directory / "node.key"),
+            *("--host", "127.0.0.1", "--port", str(free_port())),
+        ]
+        with (self.directory / "supernode.log").open("ab") as log:
+            process = subprocess.Popen(
+                list(map(str, command)),
+                stdout=log,
+                stderr=log,
+                env=flower_environment(self.directory),
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            # It shares its group with the SuperExec and the app process it has started.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def bundle(directory: Path, *, client: str, components: str = "", **config: str) -> bytes:

@@ -81,7 +81,7 @@ class TrainerProcess:
         try:
             try:
                 return self._answer(job, model, deadline_seconds)
-            except _EndedError:
+            except TrainerEndedError:
                 if not kept:
                     raise
                 self.close()
@@ -93,7 +93,7 @@ class TrainerProcess:
     def _answer(self, job: Job, model: bytes, deadline_seconds: float) -> Reply:
         answer = self._exchange(self._started(), job, model, deadline_seconds)
         if answer is None:
-            raise _EndedError("the trainer ended without an answer")
+            raise TrainerEndedError("the trainer ended without an answer")
         result, body = answer
         if (result.round, result.attempt) != (job.round, job.attempt):
             raise TrainerError("the trainer answered another job")
@@ -171,7 +171,7 @@ class TrainerProcess:
         process.wait()
 
 
-class _EndedError(TrainerError):
+class TrainerEndedError(TrainerError):
     """The process was gone before it said anything."""
 
 
