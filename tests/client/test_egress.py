@@ -312,6 +312,12 @@ def test_a_torn_line_harms_neither_its_neighbours_nor_the_start(tmp_path: Path) 
     assert EgressJournal(path).latest("f" * 64) == (3, 1)
 
 
+def test_a_full_disk_stops_the_message_and_says_so() -> None:
+    sealed = seal(ADDRESS, ok(), coordinates=N)
+    with pytest.raises(EgressError, match="No space left on device"):
+        EgressJournal(Path("/dev/full")).record(**entry(sealed))
+
+
 def test_object_names_are_hashes_of_what_is_sent() -> None:
     sealed = seal(ADDRESS, ok(), coordinates=N)
     assert all(get_object_id(content) == name for name, content in sealed.objects.items())

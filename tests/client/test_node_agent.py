@@ -391,6 +391,20 @@ def test_the_same_bytes_are_pushed_again_after_a_broken_connection(tmp_path: Pat
     assert len((tmp_path / "egress.jsonl").read_text().splitlines()) == 1
 
 
+def test_what_the_journal_cannot_hold_is_not_sent(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Spoiling(ScriptedConnection):
+        def pull(self) -> Instruction | None:
+            (tmp_path / "egress.jsonl").mkdir(exist_ok=True)
+            return super().pull()
+
+    connection = Spoiling(small_plan(), pull=[instruction()])
+    waits_of(tmp_path, connection, 5)
+    assert "cannot be written (Is a directory)" in caplog.text
+    assert not connection.pushed
+
+
 @pytest.mark.parametrize("ttl", [-5.0, float("nan")])
 def test_a_task_is_not_pursued_beyond_its_life(tmp_path: Path, ttl: float) -> None:
     connection = ScriptedConnection(

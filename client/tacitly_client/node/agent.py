@@ -37,7 +37,7 @@ from tacitly_client.node.trainer_process import TrainerProcess, worker_command
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
 from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import CampaignPlan, read_plan
-from tacitly_common.errors import ValidationError
+from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.wire.messages import Reply, ReplyCode, WireError, parse_train_content
 
 # How long after a task another one is likely: the next round of the same cohort.
@@ -158,8 +158,7 @@ class Agent:
         except FleetError as error:
             log.info("the task expired: %s", error.trouble.name)
         except Exception as error:
-            # Its text could hold anything; its type cannot.
-            log.warning("unforeseen: %s", type(error).__name__)
+            log.warning("unforeseen: %s", loggable(error))
             self._wait(self._backoff.wait_after(Trouble.UNKNOWN))
         # Also after a message: a server cannot keep this machine busy with refusals.
         self._wait(self._poll_seconds() * self._uniform(*_JITTER))
@@ -184,7 +183,7 @@ class Agent:
         except (FleetError, WithdrawnError, _StoppedError):
             raise
         except Exception as error:
-            log.warning("device fault: %s", type(error).__name__)
+            log.warning("device fault: %s", loggable(error))
             reply = Reply(known.round, known.attempt, ReplyCode.DEVICE_FAULT, None)
             sealed = seal_fault(instruction.address, round_=known.round, attempt=known.attempt)
         self._send(instruction, reply, sealed)
@@ -282,6 +281,11 @@ def _only_process(lock: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def loggable(error: Exception) -> str:
+    """What a log may hold of an error: our own words, or the type alone (a text can be any)."""
+    return str(error) if isinstance(error, TacitlyError) else type(error).__name__
 
 
 def _setter(stop: threading.Event) -> Callable[[int, object], None]:

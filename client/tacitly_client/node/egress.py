@@ -258,7 +258,11 @@ class EgressJournal:
         self._path = path
 
     def record(self, plan_hash: str, reply: Reply, sealed: SealedReply, *, now: float) -> None:
-        """Write one line, durably, before the message is sent. `now`: seconds since the epoch."""
+        """Write one line, durably, before the message is sent. `now`: seconds since the epoch.
+
+        Raises:
+            EgressError: it cannot be written (a full disk): then nothing may be sent.
+        """
         line = msgspec.json.encode(
             _Line(
                 time=round(now, 3),
@@ -270,14 +274,19 @@ class EgressJournal:
                 sha256=sealed.vector_sha256,
             )
         )
-        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "rb+") as file:
-            # A line that a power cut tore must not swallow this one.
-            end = file.seek(0, os.SEEK_END)
-            torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-            file.write(b"\n" * torn + line + b"\n")
-            file.flush()
-            os.fsync(descriptor)
+        try:
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+            with os.fdopen(descriptor, "rb+", buffering=0) as file:
+                # A line that a power cut tore must not swallow this one.
+                end = file.seek(0, os.SEEK_END)
+                torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
+                file.write(b"\n" * torn + line + b"\n")
+                os.fsync(descriptor)
+        except OSError as error:
+            raise EgressError(
+                f"{self._path} cannot be written ({error.strerror}), so nothing was sent; "
+                "make room or mend its permissions"
+            ) from error
 
     def latest(self, plan_hash: str) -> tuple[int, int] | None:
         """The highest (round, attempt) of a plan that an update was sent for."""
