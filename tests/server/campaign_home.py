@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -22,6 +23,10 @@ from tacitly_server.ledger.population import AttemptKey, AttemptState, Populatio
 from tacitly_server.rounds.campaign import Campaign, Patience, run_campaign
 from tacitly_server.rounds.clock import SystemClock
 from tacitly_server.rounds.receipts import model_sha256
+
+# Processes that start at once: a server process imports everything first and then forks.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["__main__", "campaign_home", "hypothesis.stateful", "pytest"])
 
 
 @dataclass(frozen=True)
@@ -62,8 +67,9 @@ def constant_update(plan: CampaignPlan) -> NDArray[np.int32]:
 def run_to_be_killed(plan_path: Path, root: Path, nodes: int, said: Connection) -> None:
     """Run the campaign over nodes that refuse some attempts, and witness every message.
 
-    Each message that reaches a node leaves a line in `witness.jsonl`: whether the ledger held
-    its attempt as CHARGED at that moment, read through a connection of its own.
+    `said` gets the round of each receipt, then the ending. Each message that reaches a node
+    leaves a line in `witness.jsonl`: whether the ledger held its attempt as CHARGED at that
+    moment, read through a connection of its own.
     """
     plan = read_plan(plan_path)
     home = ServerHome(root)
@@ -91,8 +97,8 @@ def run_to_be_killed(plan_path: Path, root: Path, nodes: int, said: Connection) 
             directory=home.campaign(plan.hash),
             ledger=ledger,
             enrolled=lambda: enrolled,
+            on_round=lambda receipt: said.send(receipt.round),
             clock=clock,
             patience=Patience(pause_seconds=0.001, max_pause_seconds=0.01),
         )
-        said.send("started")
         said.send(run_campaign(campaign))

@@ -1,4 +1,3 @@
-import multiprocessing
 import random
 import signal
 import sqlite3
@@ -14,6 +13,7 @@ from tempfile import TemporaryDirectory
 
 import hypothesis.strategies as st
 import pytest
+from campaign_home import PROCESSES
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
@@ -24,8 +24,6 @@ from tacitly_server.ledger.population import AttemptKey, AttemptState, Populatio
 PLAN = "a" * 64
 OTHER_PLAN = "b" * 64
 SUBJECTS = [f"{i:064x}" for i in range(5)]
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["__main__", "tacitly_server.rounds.campaign"])
 
 
 @pytest.fixture
@@ -289,7 +287,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestLedgerMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
 
 
 def race(path: Path, rounds: int, barrier: Barrier, results: Connection) -> None:
@@ -325,7 +323,6 @@ def test_of_two_processes_exactly_one_gets_the_last_unit(tmp_path: Path) -> None
 def spend_for_ever(path: Path, said: Connection) -> None:
     subjects = [f"{i:064x}" for i in range(50)]
     with PopulationLedger(path) as ledger:
-        said.send("started")
         while True:
             key = ledger.plan(PLAN, 1)
             charge(ledger, key, subjects, cap=10**9)
@@ -342,8 +339,9 @@ def test_a_killed_process_loses_no_charge_and_leaves_none_half_done(tmp_path: Pa
         child = PROCESSES.Process(target=spend_for_ever, args=(path, sender))
         child.start()
         sender.close()
-        assert receiver.recv() == "started"
-        time.sleep(rng.uniform(0, 0.05))
+        for _ in range(rng.randint(2, 6)):
+            promised.add(receiver.recv())
+        time.sleep(rng.uniform(0, 0.01))
         child.kill()
         child.join(timeout=60)
         assert child.exitcode == -signal.SIGKILL
@@ -362,7 +360,7 @@ def test_a_killed_process_loses_no_charge_and_leaves_none_half_done(tmp_path: Pa
         assert {a.key.attempt for a in attempts if a.subjects == 50} == charged
         assert ledger.spent_nano_rho(f"{0:064x}") == 10 * len(charged)
         assert ledger.spent_nano_rho(f"{49:064x}") == 10 * len(charged)
-    assert len(charged) > 20
+    assert len(charged) >= 20
 
 
 def open_new(path: Path, barrier: Barrier) -> None:

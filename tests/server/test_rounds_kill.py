@@ -1,7 +1,6 @@
 """The ServerApp's work, killed at random points and started again, until it is done."""
 
 import json
-import multiprocessing
 import random
 import signal
 import time
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from campaign_home import constant_update, make_home, run_to_be_killed, subject
+from campaign_home import PROCESSES, constant_update, make_home, run_to_be_killed, subject
 
 from plans import small_plan
 from tacitly_common.mechanisms.gaussian import decode_mean
@@ -20,8 +19,6 @@ from tacitly_server.rounds.campaign import Ending
 from tacitly_server.rounds.checkpoint import read_checkpoint, read_initial
 from tacitly_server.rounds.receipts import Outcome, model_sha256, read_receipts
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["__main__", "tacitly_server.rounds.campaign"])
 NODES, COHORT, ROUNDS, KILLS = 8, 4, 100, 24
 
 
@@ -43,18 +40,20 @@ def test_killed_at_random_points_it_completes_and_every_release_was_paid(tmp_pat
         )
         child.start()
         sender.close()
-        assert receiver.recv() == "started"
         if kills < KILLS:
-            time.sleep(rng.uniform(0, 0.12))
+            for _ in range(rng.randint(0, 3)):
+                receiver.recv()
+            time.sleep(rng.uniform(0, 0.01))
             child.kill()
-        child.join(timeout=120)
-        if child.exitcode == -signal.SIGKILL:
+            child.join(timeout=60)
+            assert child.exitcode == -signal.SIGKILL
             kills += 1
         else:
+            while not isinstance(ending, Ending):
+                ending = receiver.recv()
+            child.join(timeout=60)
             assert child.exitcode == 0
-            ending = receiver.recv()
         receiver.close()
-    assert kills >= 20
 
     receipts = read_receipts(directory.receipts)
     with PopulationLedger(made.home.population_database) as ledger:

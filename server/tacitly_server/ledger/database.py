@@ -12,6 +12,7 @@ Both turn what SQLite refuses into `LedgerError`.
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -94,7 +95,9 @@ def open_database(path: Path) -> Engine:
         LedgerError: the file cannot be created, or is no database.
     """
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        pass  # not even opened: closing it would drop this process's other locks on it
     except OSError as error:
         raise LedgerError(f"{path}: {error.strerror}; make its directory writable") from error
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _LOCK_WAIT_SECONDS})
@@ -131,9 +134,23 @@ def _configure(connection: DBAPIConnection, _record: ConnectionPoolEntry) -> Non
     if not isinstance(connection, sqlite3.Connection):
         raise LedgerError("the population ledger is written for SQLite")
     connection.isolation_level = None  # the module begins nothing on its own
-    connection.execute("PRAGMA journal_mode = WAL")
+    _use_wal(connection)
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite does not wait for another process that switches at this moment."""
+    give_up = time.monotonic() + _LOCK_WAIT_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:

@@ -1,0 +1,43 @@
+import tracemalloc
+from collections.abc import Iterable
+
+import msgspec
+import numpy as np
+from flwr.app import Message
+from inprocess_grid import Delivery, FakeClock, InProcessGrid, answer_with
+
+from plans import small_plan
+from tacitly_common.model_config import ModelConfig
+from tacitly_common.wire.messages import Task
+from tacitly_server.rounds.collection import collect, dispatch
+
+
+def peak_bytes(devices: int) -> int:
+    """The most memory that collecting from so many devices takes beyond what was there."""
+    model = ModelConfig(vocabulary_size=400, embedding=32, hidden=128)
+    cohort = msgspec.structs.replace(small_plan().cohort, target=devices)
+    plan = small_plan(model=model, cohort=cohort)
+
+    def node(message: Message) -> Iterable[Delivery]:
+        def upload() -> Message:  # exists only from the pull on, as over the network
+            update = np.full(model.trainable_parameters, 3, dtype=np.int32)
+            return answer_with(plan, update)(message)
+
+        return [Delivery(upload)]
+
+    clock = FakeClock()
+    grid = InProcessGrid(dict.fromkeys(range(1, devices + 1), node), clock)
+    task = Task(plan.hash, 1, 1)
+    asked = dispatch(grid, plan, task, np.zeros(model.parameters, np.float32), grid.nodes)
+    tracemalloc.start()
+    answers = collect(grid, plan, task, asked, clock=clock, until=30)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert answers.sum.count == devices
+    assert set(answers.sum.total.tolist()) == {3 * devices}
+    return peak
+
+
+def test_memory_does_not_grow_with_the_cohort() -> None:
+    one_update = 4 * ModelConfig(vocabulary_size=400).trainable_parameters
+    assert peak_bytes(64) < peak_bytes(8) + 4 * one_update
