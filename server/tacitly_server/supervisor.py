@@ -84,7 +84,7 @@ class Supervisor:
 
         Raises:
             ValidationError: secrets, certificates, address or campaign are not in order.
-            SupervisorError: a server runs here already, or SuperLink refuses to start.
+            SupervisorError: a server runs here already, or a part of it refuses to start.
         """
         os.umask(0o077)
         with only_supervisor(self.home):
@@ -112,17 +112,20 @@ class Supervisor:
         ended: set[str] = set()
         while not self.stop.is_set():
             before = status
-            superlink.tend()
-            if superlink.exit_code == _CANNOT_START:
-                raise SupervisorError(f"SuperLink cannot start: {superlink.last_line()}")
-            superexec.tend()
+            for child in self._children:
+                child.tend()
+                if child.exit_code == _CANNOT_START:
+                    raise SupervisorError(f"{child.name} cannot start: {child.last_line()}")
             answers = control.healthy()
             if answers and not before.superlink_answers:
                 self.report(f"SuperLink answers at https://{self.host}:{self.port}")
             apps = living_children(superexec.pid) if superexec.pid else []
-            if keeper.over and before.campaign not in ended:
-                self.report(f"campaign {before.campaign} is over")
-                ended.add(str(before.campaign))
+            if before.campaign and keeper.over and before.campaign not in ended:
+                ended.add(before.campaign)
+                self.report(
+                    f"campaign {before.campaign[:12]} is over: "
+                    f"{before.released_round} of {before.rounds} rounds released"
+                )
             status = self._campaign_status(before, ended)
             if status.campaign != before.campaign:
                 keeper = RunKeeper(control, self.report, self.clock)

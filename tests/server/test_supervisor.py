@@ -137,6 +137,19 @@ def test_nothing_outlives_it_ended_or_killed_and_it_starts_again(up: Up) -> None
     eventually(lambda: not any(map(alive, pids(running))))
 
 
+def test_a_part_that_cannot_start_ends_the_server_with_its_reason(tmp_path: Path) -> None:
+    home = ServerHome(tmp_path / "home")
+    initialise(home, [], now=datetime.now(UTC))
+    running = start(home, free_port())
+    running.until(lambda s: s.superlink_answers and s.superexec.pid is not None)
+    home.superexec_secret.chmod(0o644)
+    os.kill(running.status().superexec.pid or 0, signal.SIGKILL)
+    assert running.process.wait() == 7
+    said = (home.root / "up.log").read_text()
+    assert "SuperExec cannot start: error:" in said
+    assert "superexec.secret can be read by others" in said
+
+
 def new_public_key() -> bytes:
     key = ec.generate_private_key(ec.SECP384R1()).public_key()
     return key.public_bytes(
