@@ -26,7 +26,9 @@ from tacitly_server.rounds.receipts import model_sha256
 
 # Processes that start at once: a server process imports everything first and then forks.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["__main__", "campaign_home", "hypothesis.stateful", "pytest"])
+PROCESSES.set_forkserver_preload(
+    ["__main__", "hypothesis.stateful", "pytest", "tacitly_server.rounds.campaign"]
+)
 
 
 @dataclass(frozen=True)
