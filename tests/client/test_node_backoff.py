@@ -53,6 +53,15 @@ def test_success_starts_again_small() -> None:
     assert backoff.wait_after(Trouble.TRANSPORT) == 1
 
 
+def test_one_kind_of_trouble_does_not_make_another_look_old() -> None:
+    backoff = Backoff(highest)
+    waits = [
+        backoff.wait_after(trouble)
+        for trouble in (Trouble.TRANSPORT, Trouble.TRANSPORT, Trouble.SERVER, Trouble.TRANSPORT)
+    ]
+    assert waits == [1, 2, 2, 4]
+
+
 @pytest.mark.parametrize(
     ("retry_after", "shortest"), [(120.0, 120.0), (1e9, 3_600.0), (-5.0, 0.1), (None, 0.1)]
 )

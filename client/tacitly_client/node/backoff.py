@@ -20,6 +20,7 @@ evenly below it ("full jitter"), so that thousands of devices do not come back i
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import Final
@@ -65,27 +66,30 @@ _FIRST_AND_CAP_SECONDS: Final = {
 
 
 class Backoff:
-    """Counts failures in a row and says how long to wait after each.
+    """Counts failures of each kind since the last success and says how long to wait after one.
+
+    Of each kind: a minute without network must not make the first refusal after it look like
+    the tenth, and two kinds in turn still grow.
 
     `uniform(a, b)` draws evenly from [a, b].
     """
 
     def __init__(self, uniform: Callable[[float, float], float]) -> None:
         self._uniform = uniform
-        self._failures = 0
+        self._failures: Counter[Trouble] = Counter()
 
     def wait_after(self, trouble: Trouble, retry_after_seconds: float | None = None) -> float:
         """Seconds to wait after one more failure."""
         first, cap = _FIRST_AND_CAP_SECONDS[trouble]
         # 2^30 x the smallest first ceiling is beyond every cap; larger powers would overflow.
-        ceiling = min(cap, first * 2.0 ** min(self._failures, 30))
-        self._failures += 1
+        ceiling = min(cap, first * 2.0 ** min(self._failures[trouble], 30))
+        self._failures[trouble] += 1
         asked = min(max(retry_after_seconds or 0.0, 0.0), _LONGEST_RETRY_AFTER_SECONDS)
         return max(_SHORTEST_WAIT_SECONDS, asked + self._uniform(0.0, ceiling))
 
     def reset(self) -> None:
         """The server answered, or the machine woke up somewhere else: start again small."""
-        self._failures = 0
+        self._failures.clear()
 
 
 class Wake(Enum):
