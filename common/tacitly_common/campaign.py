@@ -158,7 +158,8 @@ class ServerOptimizerPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One campaign. See the parts for what each bounds.
 
-    `participations` is the most releases one subject takes part in; `delta` the ledger's δ;
+    `participations` is the most attempts one subject pays for: a lost attempt costs what a
+    released one does, so a plan that asks everybody every round needs some to spare. `delta` the ledger's δ;
     `app_hash` the SHA-256 of the Flower application that this protocol version is;
     `initial_model_hash` the SHA-256 of the float32 vector that the first round starts from.
     """
@@ -187,7 +188,7 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         short_name(name=self.name, purpose=self.purpose)
         sha256_hex(initial_model_hash=self.initial_model_hash, app_hash=self.app_hash)
         in_range(1, 1_000_000, rounds=self.rounds)
-        in_range(1, self.rounds, participations=self.participations)
+        in_range(1, 1_000_000, participations=self.participations)
         largest_delta = Decimal(1) / (10 * self.cohort.population)
         if not 0 < self.delta <= largest_delta:
             raise PlanError(
