@@ -139,10 +139,13 @@ def test_only_the_trainable_tensors_are_in_the_update():
 def test_more_records_than_fit_at_once_give_the_same_sum(batch_windows):
     model = small_plan().model
     start, windows = initial_vector(model, 0), some_windows(300)
-    settings = PlainSettings(epochs=1, batch_windows=batch_windows, learning_rate=0.1)
+    settings = PlainSettings(
+        epochs=1, batch_windows=batch_windows, learning_rate=0.1, momentum=0.5
+    )
     update = train_without_privacy(model, start, windows, settings, np.random.default_rng(4))
 
     vector = start.astype(np.float64)
+    velocity = np.zeros_like(vector)
     shuffled = windows[np.random.default_rng(4).permutation(300)]
     for first in range(0, 300, batch_windows):
         batch = shuffled[first : first + batch_windows]
@@ -153,8 +156,10 @@ def test_more_records_than_fit_at_once_give_the_same_sum(batch_windows):
             clip_norm=None,
         ).gradients
         for tensor in model.layout():
+            part = slice(tensor.start, tensor.stop)
             gradient = sums[tensor.name].numpy().ravel() / len(batch)
-            vector[tensor.start : tensor.stop] -= 0.1 * gradient
+            velocity[part] = 0.5 * velocity[part] + gradient
+        vector -= 0.1 * velocity
     np.testing.assert_allclose(update, vector - start, atol=1e-5)
 
 

@@ -32,7 +32,7 @@ from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_common.model import named_tensors
 from tacitly_common.model_config import ModelConfig
-from tacitly_common.validation import positive
+from tacitly_common.validation import in_range, positive
 
 # Records whose activations are in memory together; a speed setting, the sum is the same.
 _RECORDS_AT_ONCE: Final = 128
@@ -61,11 +61,15 @@ class LocalResult:
 
 @dataclass(frozen=True, slots=True)
 class PlainSettings:
-    """How the non-private baseline trains: shuffled epochs of minibatch SGD."""
+    """How the non-private baseline trains: shuffled epochs of minibatch SGD.
+
+    `momentum` is torch's (no dampening); it starts anew with each call.
+    """
 
     epochs: int
     batch_windows: int
     learning_rate: float
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
         positive(
@@ -73,6 +77,7 @@ class PlainSettings:
             batch_windows=self.batch_windows,
             learning_rate=self.learning_rate,
         )
+        in_range(0, 0.999, momentum=self.momentum)
 
 
 def train(
@@ -137,7 +142,9 @@ def train_without_privacy(
         TrainingError: NaN or infinity came up.
     """
     model = _TrainableModel(config, start)
-    optimizer = torch.optim.SGD(model.trainable.values(), lr=settings.learning_rate)
+    optimizer = torch.optim.SGD(
+        model.trainable.values(), lr=settings.learning_rate, momentum=settings.momentum
+    )
     rows = torch.from_numpy(windows)
     for _ in range(settings.epochs):
         shuffled = rows[torch.from_numpy(rng.permutation(len(rows)))]
