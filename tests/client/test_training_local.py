@@ -139,9 +139,7 @@ def test_only_the_trainable_tensors_are_in_the_update():
 def test_more_records_than_fit_at_once_give_the_same_sum(batch_windows):
     model = small_plan().model
     start, windows = initial_vector(model, 0), some_windows(300)
-    settings = PlainSettings(
-        epochs=1, batch_windows=batch_windows, learning_rate=0.1, momentum=0.5
-    )
+    settings = PlainSettings(epochs=1, batch_windows=batch_windows, learning_rate=0.1, momentum=0.5)
     update = train_without_privacy(model, start, windows, settings, np.random.default_rng(4))
 
     vector = start.astype(np.float64)
