@@ -58,8 +58,27 @@ def main() -> None:
     show_default=True,
     help="Your own ceiling over all campaigns, at the plan's delta.",
 )
-@click.option("--poll-seconds", type=float, default=3.0, show_default=True)
-@click.option("--heartbeat-seconds", type=float, default=30.0, show_default=True)
+@click.option(
+    "--poll-seconds",
+    type=float,
+    default=3.0,
+    show_default=True,
+    help="How often to ask for work while a campaign is active.",
+)
+@click.option(
+    "--idle-poll-seconds",
+    type=float,
+    default=60.0,
+    show_default=True,
+    help="How often to ask when nothing has happened for five minutes.",
+)
+@click.option(
+    "--heartbeat-seconds",
+    type=float,
+    default=30.0,
+    show_default=True,
+    help="How often to tell the server that this machine is there.",
+)
 def init(
     home: Path,
     server: str,
@@ -67,6 +86,7 @@ def init(
     plan: Path,
     lifetime_epsilon: float,
     poll_seconds: float,
+    idle_poll_seconds: float,
     heartbeat_seconds: float,
 ) -> None:
     """Set up a new agent: keys, empty store, plan. Prints the public key to register."""
@@ -83,6 +103,7 @@ def init(
         server=server,
         lifetime_cap_nano_rho=cap_nano_rho(lifetime_epsilon, float(agreed.delta)),
         poll_seconds=poll_seconds,
+        idle_poll_seconds=idle_poll_seconds,
         heartbeat_seconds=heartbeat_seconds,
     )
     place = AgentHome(home)

@@ -11,6 +11,7 @@ with its own store, keys and ledger. Nothing here reaches into a running part: w
 of it is read from its files.
 """
 
+import math
 import os
 import signal
 import socket
@@ -27,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacitly_client.home import AgentHome
+from tacitly_common.accounting.subject import epsilon_of
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_common.events import Event, to_json_line
@@ -116,8 +118,9 @@ class Deployment:
                 "--server", f"127.0.0.1:{self.port}",
                 "--ca", str(self.server.tls / "ca.crt"),
                 "--plan", str(self.root / "plan.json"),
-                "--lifetime-epsilon", "1000000",
+                "--lifetime-epsilon", self._campaign_epsilon(),
                 "--poll-seconds", str(poll_seconds),
+                "--idle-poll-seconds", str(poll_seconds),
                 "--heartbeat-seconds", "10",
             ]
         )  # fmt: skip
@@ -159,6 +162,11 @@ class Deployment:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _campaign_epsilon(self) -> str:
+        """What the plan may cost in all, rounded up: nobody here takes part in anything else."""
+        epsilon = epsilon_of(self.plan.cap_nano_rho, float(self.plan.delta))
+        return str(math.ceil(epsilon) + 1)
 
     def _server_command(self, *arguments: str) -> bytes:
         return _run(["tacitly-server", *arguments, "--home", str(self.server.root)])

@@ -52,7 +52,9 @@ class Report:
     """Everything on the page.
 
     `baselines` are (name, top-1) lines drawn across the learning curve. `epsilon_one_device` is
-    what the server's operator could learn at most from one device's own noised updates.
+    what the server's operator could learn at most from one device's own noised updates;
+    `protective_cohort` the people a round needs for the same noise on the mean at
+    `protective_epsilon`.
     """
 
     data_label: str
@@ -60,6 +62,8 @@ class Report:
     epsilon_allowed: float
     epsilon_one_device: float
     epsilon_record_level: float
+    protective_epsilon: float
+    protective_cohort: int
     rounds: tuple[Round, ...]
     baselines: tuple[tuple[str, float], ...]
     machines: tuple[Machine, ...]
@@ -86,6 +90,7 @@ def write_report(path: Path, report: Report) -> None:
 
 def _learning_curve(report: Report) -> str:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 3.2), layout="constrained")
     axes = figure.subplots()
@@ -102,13 +107,14 @@ def _learning_curve(report: Report) -> str:
             fontsize=8, color="0.35",
         )  # fmt: skip
     axes.set(xlabel="round", ylabel="held-out events guessed right (%)", ylim=(0, 100))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 1))
     return _svg(figure)
 
 
 def _budget_curve(report: Report) -> str:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(6.4, 2.2), layout="constrained")
     axes = figure.subplots()
@@ -120,7 +126,7 @@ def _budget_curve(report: Report) -> str:
         textcoords="offset points", fontsize=8, color="tab:red",
     )  # fmt: skip
     axes.set(xlabel="round", ylabel="ε spent", ylim=(0, report.epsilon_allowed * 1.1))
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return _svg(figure)
 
 
