@@ -55,7 +55,7 @@ _RECORD: Final = RecordMechanism(
     sample_rate=Decimal("0.5"),
     steps=10,
     noise_multiplier=Decimal("0.5"),
-    clip_norm=Decimal("0.2"),
+    clip_norm=Decimal("0.4"),
     learning_rate=Decimal(12),
 )
 # A protective epsilon, for the line that says how many people it would take.
@@ -161,7 +161,7 @@ def _plan(cast: Cast, config: ModelConfig, model: NDArray[np.float32], rounds: i
         rounds=rounds,
         participations=rounds + _SPARE_ATTEMPTS,
         delta=Decimal("0.001"),
-        subject=SubjectMechanism(clip_norm=Decimal(1), noise_multiplier=Decimal("0.06")),
+        subject=SubjectMechanism(clip_norm=Decimal(2), noise_multiplier=Decimal("0.06")),
         record=_RECORD,
         cohort=CohortPlan(
             population=people,

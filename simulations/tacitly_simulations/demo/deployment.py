@@ -90,8 +90,13 @@ class Deployment:
         """
         self.supervisor = self._start(
             "server",
-            ["tacitly-server", "up", "--home", str(self.server.root), "--port", str(self.port)],
-        )
+            [
+                "tacitly-server", "up",
+                "--home", str(self.server.root),
+                "--port", str(self.port),
+                "--campaign", self.plan.hash,
+            ],
+        )  # fmt: skip
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             if self.supervisor.poll() is not None:

@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,7 +19,7 @@ from tacitly_simulations.datasets import DatasetError, Person, load
 from tacitly_simulations.datasets.synthetic import public_text_person, synthetic_person
 
 _EVENTS: Final = 20_000  # of a synthetic person: some 9,000 tokens
-_PUBLIC_EVENTS: Final = 60_000
+_PUBLIC_EVENTS: Final = 120_000
 _PUBLIC_SEED: Final = 1_000
 _START_SEED: Final = 7
 
@@ -62,7 +63,7 @@ def public_model(
 ) -> NDArray[np.float32]:
     """A start that knows some English and nobody: float32[parameters].
 
-    Two passes over typed public text, none of it the typists'. Every tensor learns here,
+    Three passes over typed public text, none of it the typists'. Every tensor learns here,
     whichever the plan trains later.
     """
     typed = public_text_person(_PUBLIC_SEED, _PUBLIC_EVENTS)
@@ -74,9 +75,12 @@ def public_model(
     )
     rng = np.random.default_rng(_START_SEED)
     model = initial_vector(whole, _START_SEED)
-    windows = training_windows(stream, record)
-    for learning_rate in (3.0, 1.5):
-        settings = PlainSettings(epochs=1, batch_windows=8, learning_rate=learning_rate)
+    # All of the text, not a person's newest windows alone.
+    windows = training_windows(stream, msgspec.structs.replace(record, max_windows=1_000_000))
+    for learning_rate in (0.5, 0.5, 0.2):
+        settings = PlainSettings(
+            epochs=1, batch_windows=8, learning_rate=learning_rate, momentum=0.9
+        )
         model = model + train_without_privacy(whole, model, windows, settings, rng)
     return model
 
