@@ -4,12 +4,19 @@ Exit codes: 0 ok, 1 unexpected, 2 usage or bad input. Heavy imports are inside t
 `--help` must answer at once.
 """
 
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from tacitly_common.errors import TacitlyError
+
+if TYPE_CHECKING:
+    from tacitly_simulations.study import Report
+
+_POSITIVE: Final = click.FloatRange(min=0, min_open=True)
 
 
 @click.group()
@@ -46,3 +53,102 @@ def demo(data_dir: Path | None, out: Path, agents: int, rounds: int) -> None:
     from tacitly_simulations.demo.demo import run_demo
 
     run_demo(out, data_dir=data_dir, agents=agents, rounds=rounds)
+
+
+@cli.command()
+@click.option("--data", required=True, help="The data set's name.")
+@click.option(
+    "--data-dir", required=True, type=click.Path(path_type=Path), help="The data set's folder."
+)
+@click.option(
+    "--persons", type=click.IntRange(min=2), default=40, show_default=True, help="At most so many."
+)
+@click.option(
+    "--least-tokens",
+    type=click.IntRange(min=10),
+    default=100,
+    show_default=True,
+    help="Leave out persons with fewer tokens.",
+)
+@click.option(
+    "--epsilon",
+    "epsilons",
+    type=_POSITIVE,
+    multiple=True,
+    default=(2.0, 4.0, 8.0),
+    show_default=True,
+    help="Subject-level ε of a federated row; may be given again.",
+)
+@click.option("--rounds", type=click.IntRange(1, 10_000), default=25, show_default=True)
+@click.option(
+    "--private-rounds", type=click.IntRange(1, 10_000), help="For the ε rows [default: --rounds]."
+)
+@click.option("--clip-norm", type=_POSITIVE, default=1.0, show_default=True)
+@click.option("--private-learning-rate", type=_POSITIVE, default=1.0, show_default=True)
+@click.option("--private-momentum", type=click.FloatRange(0, 0.999), default=0.0, show_default=True)
+@click.option(
+    "--start",
+    type=click.Choice(["random", "public"]),
+    default="random",
+    show_default=True,
+    help="What training begins with: random weights, or a model of text that Python ships.",
+)
+@click.option("--train", multiple=True, help="Train this tensor and no other; may be given again.")
+@click.option(
+    "--simulated-cohort",
+    "as_if",
+    type=click.IntRange(2, 1_000_000),
+    multiple=True,
+    help="What if so many took part: less noise, the same updates; may be given again.",
+)
+@click.option("--record-level", is_flag=True, help="DP-SGD inside the devices too.")
+@click.option("--baselines/--no-baselines", default=True, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True)
+@click.option("--processes", type=click.IntRange(min=1), help="[default: one for each core]")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def run(
+    data: str,
+    data_dir: Path,
+    persons: int,
+    least_tokens: int,
+    processes: int | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """Score every way to predict people's next interaction, and what privacy costs.
+
+    The newest fifth of each person's events is predicted. Progress goes to stderr.
+    """
+    from tacitly_simulations.study import run_study
+
+    report = run_study(
+        data,
+        data_dir,
+        persons=persons,
+        least_tokens=least_tokens,
+        processes=processes or os.cpu_count() or 1,
+        options=options,
+        progress=lambda line: click.echo(line, err=True),
+    )
+    if form == "json":
+        click.echo(report.to_json())
+    else:
+        _print_table(report)
+
+
+def _print_table(report: "Report") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=report.title)
+    table.add_column("method")
+    for name in ("ε", "top-1", "top-3", "perplexity"):
+        table.add_column(name, justify="right")
+    for row in report.rows:
+        epsilon = "" if row.epsilon is None else f"{row.epsilon:g}"
+        table.add_row(
+            row.method, epsilon, f"{row.top1:.1%}", f"{row.top3:.1%}", f"{row.perplexity:.2f}"
+        )
+    Console().print(table)

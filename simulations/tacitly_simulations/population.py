@@ -1,4 +1,4 @@
-"""Persons as clients: each one's tokens, split by time."""
+"""Persons as clients: each one's tokens; and public typists, whom a start model may learn from."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tacitly_common.campaign import Family, Level, TokenPlan
 from tacitly_common.vocabulary import VOCABULARY_VERSION, Vocabulary
 from tacitly_simulations.datasets import DatasetError, Person
+from tacitly_simulations.datasets.synthetic import public_text_person
 
 Tokens = NDArray[np.int64]
 
@@ -25,6 +26,10 @@ FAMILIES: Final = MappingProxyType(
         "ubuntu_irc": (Family.KEYS,),
     }
 )
+
+# Enough to type most of the public text once; each has habits of their own.
+_PUBLIC_TYPISTS: Final = 10
+_PUBLIC_EVENTS: Final = 70_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,3 +68,10 @@ def clients(
             f"{len(chosen)} persons have {at_least_tokens} tokens or more; ask for fewer tokens"
         )
     return chosen
+
+
+def public_stream(tokens: TokenPlan) -> Tokens:
+    """Ten synthetic typists of text that Python ships, one after the other."""
+    vocabulary = Vocabulary(tokens)
+    typists = (public_text_person(seed, _PUBLIC_EVENTS) for seed in range(_PUBLIC_TYPISTS))
+    return np.concatenate([vocabulary.encode(typist.events) for typist in typists])

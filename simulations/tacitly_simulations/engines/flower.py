@@ -3,12 +3,14 @@
 The server side is `tacitly_server`'s own campaign loop: selection, charging, streaming sum,
 checks, optimiser, checkpoints, receipts. The client side is the device's own training and
 mechanism. What is left out is the transport and the device's process boundaries; what the lab
-adds is that noise can be left off (`Privacy.NONE`), which no device offers.
+adds is that noise can be left off (`Privacy`), which no device offers.
 """
 
+import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -44,11 +46,22 @@ _PARTITION: Final = "partition-id"
 
 
 class Privacy(StrEnum):
-    """Which of the two levels of noise a simulated client adds."""
+    """Which of the two levels of noise a simulated client adds. Every level clips to C."""
 
     NONE = "none"
     SUBJECT = "subject"
+    RECORD = "record"
     SUBJECT_AND_RECORD = "subject and record"
+
+    @property
+    def protects_records(self) -> bool:
+        """DP-SGD runs inside the device."""
+        return self in (Privacy.RECORD, Privacy.SUBJECT_AND_RECORD)
+
+    @property
+    def protects_subjects(self) -> bool:
+        """The update is noised before it leaves the device."""
+        return self in (Privacy.SUBJECT, Privacy.SUBJECT_AND_RECORD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,7 @@ def simulate(
     local: PlainSettings,
     seed: int,
     processes: int,
+    on_round: Callable[[Receipt], None] = lambda _receipt: None,
 ) -> Simulated:
     """Run a campaign with one simulated client for each stream of training tokens.
 
@@ -83,7 +97,7 @@ def simulate(
     for index, stream in enumerate(streams):
         np.save(_windows_file(directory, index), training_windows(stream, plan.record))
     _run_flower(
-        _server_app(directory),
+        _server_app(directory, on_round),
         _client_app(directory, privacy, local, seed),
         clients=len(streams),
         processes=processes,
@@ -93,11 +107,11 @@ def simulate(
     )
 
 
-def _server_app(directory: Path) -> ServerApp:
+def _server_app(directory: Path, on_round: Callable[[Receipt], None]) -> ServerApp:
     app = ServerApp()
 
     @app.main()
-    def main(grid: Grid, context: Context) -> None:
+    def main(grid: Grid, _context: Context) -> None:
         campaign = CampaignDirectory(directory)
         with PopulationLedger(directory / "population.db") as ledger:
             run_campaign(
@@ -108,6 +122,7 @@ def _server_app(directory: Path) -> ServerApp:
                     ledger=ledger,
                     # Asked anew each time: the engine's nodes may come after the application.
                     enrolled=lambda: {node: f"client {node}" for node in grid.get_node_ids()},
+                    on_round=on_round,
                 )
             )
 
@@ -126,15 +141,15 @@ def _client_app(directory: Path, privacy: Privacy, local: PlainSettings, seed: i
         task, start = parse_train_content(message.content, parameters=plan.model.parameters)
         partition = int(context.node_config[_PARTITION])
         windows = np.load(_windows_file(directory, partition))
-        if privacy is Privacy.SUBJECT_AND_RECORD:
+        if privacy.protects_records:
             update = train(plan, start, windows, history=[], rng=secure_generator()).update
         else:
             rng = np.random.default_rng((seed, task.round, task.attempt, partition))
             update = train_without_privacy(plan.model, start, windows, local, rng)
         encoded = (
-            release_without_noise(update, plan)
-            if privacy is Privacy.NONE
-            else release(update, plan, secure_generator())
+            release(update, plan, secure_generator())
+            if privacy.protects_subjects
+            else release_without_noise(update, plan)
         )
         reply = Reply(task.round, task.attempt, ReplyCode.OK, encoded)
         return Message(reply_content(reply), reply_to=message)
@@ -152,7 +167,7 @@ def _run_flower(server: ServerApp, client: ClientApp, *, clients: int, processes
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     from flwr.simulation import run_simulation
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _quiet("flwr"):
         # Its replacement, `flwr run`, starts a SuperLink and installs a bundle for each run.
         warnings.simplefilter("ignore", DeprecationWarning)
         run_simulation(
@@ -165,6 +180,19 @@ def _run_flower(server: ServerApp, client: ClientApp, *, clients: int, processes
                     "num_cpus": processes,
                     "include_dashboard": False,
                     "log_to_driver": False,
+                    "logging_level": logging.ERROR,
                 },
             },
         )
+
+
+@contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    """Let through only what this logger calls an error."""
+    log = logging.getLogger(logger)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(before)

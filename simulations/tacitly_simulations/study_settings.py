@@ -1,0 +1,114 @@
+"""What a study compares: settings, the recipes they start from, and the noise an ε needs."""
+
+from decimal import Decimal
+from enum import StrEnum
+from math import ceil, log10, sqrt
+from typing import Final
+
+import msgspec
+
+from tacitly_client.training.local import PlainSettings
+from tacitly_common.accounting.subject import cap_nano_rho, nano_rho_per_participation
+from tacitly_common.campaign import RecordMechanism
+from tacitly_common.validation import in_range, positive
+
+EMBEDDING: Final = 32
+HIDDEN: Final = 128
+_NOISE_STEP: Final = Decimal("0.001")
+
+# Found on CoAuthor's own tails; docs/results.md says what else was tried.
+ONE_ROUND: Final = PlainSettings(epochs=1, batch_windows=16, learning_rate=0.5, momentum=0.9)
+CENTRAL: Final = PlainSettings(epochs=8, batch_windows=16, learning_rate=0.5, momentum=0.9)
+ALONE: Final = PlainSettings(epochs=20, batch_windows=16, learning_rate=0.5, momentum=0.9)
+PRETRAINING: Final = PlainSettings(epochs=2, batch_windows=16, learning_rate=0.5, momentum=0.9)
+
+# The record level where it is on. A window of 48 tokens is a record.
+RECORDS: Final = RecordMechanism(
+    window_tokens=48,
+    max_windows=400,
+    sample_rate=Decimal("0.1"),
+    steps=20,
+    noise_multiplier=Decimal(1),
+    clip_norm=Decimal("0.5"),
+    learning_rate=Decimal(2),
+)
+# Where it is off, nothing bounds how much of a person's data a round may use.
+ALL_RECORDS: Final = msgspec.structs.replace(RECORDS, max_windows=1_000_000)
+
+
+class Start(StrEnum):
+    """The model that training begins with."""
+
+    RANDOM = "random"
+    PUBLIC = "public"
+
+
+class StudySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a study compares, and with what. `train` names tensors; all if empty.
+
+    `clip_norm` and what begins with `private_` are of the federated rows with subject-level
+    privacy; `private_rounds` None: `rounds`. `as_if` are the cohorts of the what-if rows,
+    `record_level` turns on DP-SGD inside the device.
+    """
+
+    epsilons: tuple[float, ...] = (2.0, 4.0, 8.0)
+    rounds: int = 25
+    private_rounds: int | None = None
+    clip_norm: float = 1.0
+    private_learning_rate: float = 1.0
+    private_momentum: float = 0.0
+    start: Start = Start.RANDOM
+    train: tuple[str, ...] = ()
+    as_if: tuple[int, ...] = ()
+    record_level: bool = False
+    baselines: bool = True
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for epsilon in self.epsilons:
+            positive(epsilon=epsilon)
+        positive(rounds=self.rounds, private_rounds=self.private_rounds or self.rounds)
+        for cohort in self.as_if:
+            in_range(2, 1_000_000, as_if=cohort)
+        in_range(0, 2**32 - 1, seed=self.seed)
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """The noise of a private row: (`epsilon`, `delta`) over all rounds needs z."""
+
+    epsilon: float
+    delta: float
+    cohort: int
+    participations: int
+    noise_multiplier: Decimal
+
+
+def largest_delta(population: int) -> Decimal:
+    """The largest power of ten that is at most 1/(10 x population)."""
+    return Decimal(10) ** -(1 + ceil(log10(population)))
+
+
+def noise_multiplier_for(epsilon: float, delta: float, participations: int) -> Decimal:
+    """The smallest z, in steps of 0.001, at which `participations` releases keep (ε, δ).
+
+    Rounded up: a z rounded to the nearest step may buy one participation fewer.
+    """
+    positive(participations=participations)
+    cap = cap_nano_rho(epsilon, delta)
+    # Just below the real-valued solution; the exact integer costs decide.
+    z = Decimal(sqrt(participations * 1e9 / (2 * cap)) * 0.999).quantize(_NOISE_STEP)
+    z = max(z, _NOISE_STEP)
+    while participations * nano_rho_per_participation(z) > cap:
+        z += _NOISE_STEP
+    return z
+
+
+def record_epsilon(rounds: int, delta: float) -> float:
+    """ε at `delta` of one window after `rounds` rounds of `RECORDS`, by Opacus's accountant."""
+    from opacus.accountants import RDPAccountant
+
+    accountant = RDPAccountant()
+    accountant.history = [
+        (float(RECORDS.noise_multiplier), float(RECORDS.sample_rate), rounds * RECORDS.steps)
+    ]
+    return float(accountant.get_epsilon(delta))
