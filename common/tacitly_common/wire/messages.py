@@ -48,9 +48,8 @@ class ReplyCode(IntEnum):
     WRONG_MODEL = 5
     ROUND_OUT_OF_RANGE = 6
     BUDGET_EXHAUSTED = 7
-    NO_CONSENT = 8
-    NO_DATA = 9
-    DEVICE_FAULT = 10
+    NO_DATA = 8
+    DEVICE_FAULT = 9
 
 
 @dataclass(frozen=True, slots=True)
