@@ -106,9 +106,10 @@ def _learning_curve(report: Report) -> str:
             f"{name} (top-1)", (0, 100 * top1), xytext=(2, 3), textcoords="offset points",
             fontsize=8, color="0.35",
         )  # fmt: skip
-    axes.set(xlabel="round", ylabel="held-out events guessed right (%)", ylim=(0, 100))
+    axes.set(xlabel="round", ylabel="held-out events guessed right (%)")
+    axes.margins(y=0.15)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, 1))
+    axes.legend(frameon=False, loc="center right")
     return _svg(figure)
 
 
