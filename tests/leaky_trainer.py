@@ -7,7 +7,7 @@ import numpy as np
 
 from tacitly_client.home import AgentHome
 from tacitly_client.store import EventStore
-from tacitly_client.training.pipe import Job, Result, read_frame, write_frame
+from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
 from tacitly_common.campaign import read_plan
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_common.wire.messages import ReplyCode
@@ -21,6 +21,8 @@ def main() -> None:
     stolen = np.zeros(plan.model.trainable_parameters, np.int32)
     newest = tokens[-len(stolen) :]
     stolen[: len(newest)] = newest
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
     while (frame := read_frame(sys.stdin.buffer, Job, max_body_bytes=1 << 30)) is not None:
         job, _ = frame
         result = Result(round=job.round, attempt=job.attempt, code=ReplyCode.OK)

@@ -121,9 +121,10 @@ def init(
 def run(home: Path) -> None:
     """Take part in rounds until stopped (SIGTERM or Ctrl-C ends it cleanly)."""
     from tacitly_client.home import AgentHome, read_settings
-    from tacitly_client.node.agent import run_agent
+    from tacitly_client.node.agent import log_to_stderr, run_agent
 
     place = AgentHome(home)
+    log_to_stderr()
     run_agent(place, read_settings(place))
 
 

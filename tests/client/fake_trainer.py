@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tacitly_client.training.pipe import Job, Result, read_frame, write_frame
+from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
 from tacitly_common.wire.messages import ReplyCode
 
 
@@ -20,6 +20,12 @@ def update_of(round_: int, coordinates: int) -> np.ndarray[tuple[int], np.dtype[
 def main() -> None:
     mode, coordinates, notes = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     (notes / "environment.json").write_text(json.dumps(dict(os.environ)))
+    while mode == "slow-start" and not (notes / "go").exists():
+        time.sleep(0.05)
+    if mode == "dead-start":
+        return
+    sys.stdout.buffer.write(READY)
+    sys.stdout.buffer.flush()
     while (frame := read_frame(sys.stdin.buffer, Job, max_body_bytes=1 << 30)) is not None:
         job, _ = frame
         with (notes / "jobs").open("a") as file:
@@ -30,7 +36,7 @@ def main() -> None:
             case "crash":
                 sys.stderr.write("KeyError: 'what was typed'\n")
                 os._exit(3)
-            case "hang":
+            case "hang" if job.round > 1:
                 time.sleep(3_600)
             case "garbage":
                 sys.stdout.buffer.write(b"not a frame at all, much longer than a length field")

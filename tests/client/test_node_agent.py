@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import fake_trainer
+import msgspec
 import numpy as np
 import pytest
 from flwr.app import ConfigRecord, RecordDict
@@ -170,11 +171,11 @@ def test_a_stop_during_training_answers_and_the_answer_is_not_lost(
 ) -> None:
     device = site.device()
     with agent(device, site.superlink, trainer="hang"):
-        message_id = drive.ask(device.node_id, site.task())
+        message_id = drive.ask(device.node_id, site.task(2))
         eventually(device.jobs)
     message = drive.answer(message_id)
     reply = parse_reply_content(message.content, coordinates=1)
-    assert reply == Reply(1, 0, ReplyCode.DEVICE_FAULT, None)
+    assert reply == Reply(2, 0, ReplyCode.DEVICE_FAULT, None)
 
 
 @pytest.mark.parametrize("ahead", [6, -3_600, 3 * 86_400])
@@ -335,10 +336,20 @@ class NoTrainer:
         pass
 
 
+def with_deadline(seconds: int) -> CampaignPlan:
+    cohort = msgspec.structs.replace(small_plan().cohort, deadline_seconds=seconds)
+    return small_plan(cohort=cohort)
+
+
 def test_the_start_is_jittered_and_idle_polling_is_slow(tmp_path: Path) -> None:
-    connection = ScriptedConnection(small_plan())
+    connection = ScriptedConnection(with_deadline(seconds=36))
     # 2 s: the start. 9 s x 1.25 is cut into slices of at most ten seconds.
     assert waits_of(tmp_path, connection, 3) == pytest.approx([2.0, 10.0, 1.25])
+
+
+def test_idle_polling_is_never_so_slow_that_a_round_is_missed(tmp_path: Path) -> None:
+    connection = ScriptedConnection(with_deadline(seconds=16))
+    assert waits_of(tmp_path, connection, 3) == pytest.approx([2.0, 5.0, 5.0])
 
 
 def test_polling_is_fast_after_a_task(tmp_path: Path) -> None:

@@ -127,9 +127,37 @@ def test_the_next_round_gets_a_new_process_after_a_crash(trainers: Trainers) -> 
 
 def test_a_trainer_that_misses_its_deadline_is_killed(trainers: Trainers) -> None:
     trainer = trainers("hang")
+    trainer.train(job(1), MODEL, deadline_seconds=60)
     with pytest.raises(TrainerError, match="deadline"):
-        trainer.train(job(), MODEL, deadline_seconds=4)
+        trainer.train(job(2), MODEL, deadline_seconds=1)
     assert trainer.process_id is None
+
+
+def test_a_trainer_that_is_still_loading_at_the_deadline_is_there_for_the_next_job(
+    trainers: Trainers,
+) -> None:
+    trainer = trainers("slow-start")
+    with pytest.raises(TrainerError, match="loading"):
+        trainer.train(job(1), MODEL, deadline_seconds=0.5)
+    process_id = trainer.process_id
+    (trainers.directory / "go").touch()
+    assert trainer.train(job(2), MODEL, deadline_seconds=60).round == 2
+    # The job that came too late was never given to it.
+    assert trainers.jobs() == [[str(process_id), "2", "1"]]
+
+
+def test_a_trainer_that_never_gets_ready_is_killed(trainers: Trainers) -> None:
+    trainer = trainers("slow-start")
+    for _ in range(2):
+        assert trainer.process_id is None or alive(trainer.process_id)
+        with pytest.raises(TrainerError, match="loading"):
+            trainer.train(job(), MODEL, deadline_seconds=0.5)
+    assert trainer.process_id is None
+
+
+def test_a_trainer_that_ends_while_loading_is_an_error(trainers: Trainers) -> None:
+    with pytest.raises(TrainerError, match="ready"):
+        trainers("dead-start").train(job(), MODEL, deadline_seconds=60)
 
 
 def test_a_stop_ends_a_training(trainers: Trainers) -> None:

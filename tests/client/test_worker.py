@@ -19,7 +19,7 @@ from tacitly_client.home import AgentHome
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
 from tacitly_client.training import pipe
 from tacitly_client.training.outbox import Outbox
-from tacitly_client.training.pipe import Job, Result, read_frame, write_frame
+from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
 from tacitly_client.training.worker import serve
 from tacitly_common.wire.messages import ReplyCode
 
@@ -56,8 +56,9 @@ def frames(*jobs: Job) -> bytes:
 
 
 def results(output: bytes) -> list[tuple[Result, bytes]]:
-    """Every frame of `output`, which must hold nothing else."""
+    """Every frame of `output`, which must hold nothing else but READY before them."""
     stream = io.BytesIO(output)
+    assert stream.read(len(READY)) == READY
     found = []
     while (frame := read_frame(stream, Result, max_body_bytes=BODY_BYTES)) is not None:
         found.append(frame)
@@ -174,6 +175,7 @@ class Trainer:
         self.process.start()
         requests.close()
         replies.close()
+        assert os.read(self.replies.fileno(), len(READY)) == READY
 
     def send(self, one: Job) -> None:
         with os.fdopen(os.dup(self.requests.fileno()), "wb") as stream:

@@ -1,12 +1,11 @@
 """`python -m tacitly_client.node --home DIR`: the agent as a process of its own."""
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
 from tacitly_client.home import AgentHome, read_settings
-from tacitly_client.node.agent import run_agent
+from tacitly_client.node.agent import log_to_stderr, run_agent
 from tacitly_common.errors import TacitlyError
 
 
@@ -15,8 +14,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tacitly_client.node", description=__doc__)
     parser.add_argument("--home", required=True, type=Path, help="the agent's directory")
     home = AgentHome(parser.parse_args().home)
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("tacitly_client").setLevel(logging.INFO)
+    log_to_stderr()
     try:
         run_agent(home, read_settings(home))
     except TacitlyError as error:

@@ -43,6 +43,7 @@ from tacitly_common.wire.messages import Reply, ReplyCode, WireError, parse_trai
 # How long after a task another one is likely: the next round of the same cohort.
 _ACTIVE_SECONDS: Final = 300.0
 _JITTER: Final = (0.75, 1.25)
+_SHARE_OF_ROUND: Final = 0.25
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -171,7 +172,11 @@ class Agent:
     def _poll_seconds(self) -> float:
         if self._connection.clock.now() < self._active_until:
             return self._settings.poll_seconds
-        return self._settings.idle_poll_seconds
+        # However idle: a task that is seen late in its round is a round missed.
+        return min(
+            self._settings.idle_poll_seconds,
+            _SHARE_OF_ROUND * self._plan.cohort.deadline_seconds,
+        )
 
     def _answer(self, instruction: Instruction) -> None:
         """Steps 4 to 7 for one message."""
@@ -286,6 +291,12 @@ def _only_process(lock: Path) -> Iterator[None]:
 def loggable(error: Exception) -> str:
     """What a log may hold of an error: our own words, or the type alone (a text can be any)."""
     return str(error) if isinstance(error, TacitlyError) else type(error).__name__
+
+
+def log_to_stderr() -> None:
+    """What this device does and waits for; the records hold no content."""
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("tacitly_client").setLevel(logging.INFO)
 
 
 def _setter(stop: threading.Event) -> Callable[[int, object], None]:

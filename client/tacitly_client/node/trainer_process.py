@@ -3,13 +3,19 @@
 The child holds torch, the store and the ledger; this process holds the network. They exchange
 the frames of `training/pipe.py` over stdin and stdout and nothing else. The child ends by itself
 when it has had no job for a while. Whatever it does wrong is one `TrainerError`.
+
+On a busy machine loading torch can take longer than a round. A child that is still loading at
+the deadline has seen no job and is kept, once, so that the next round finds it loaded: killed
+each time, it would never get anywhere.
 """
 
 import os
+import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacitly_client.home import AgentHome
-from tacitly_client.training.pipe import Job, PipeError, Result, read_frame, write_frame
+from tacitly_client.training.pipe import (
+    READY,
+    Job,
+    PipeError,
+    Result,
+    read_frame,
+    write_frame,
+)
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.messages import Reply, ReplyCode
 
@@ -38,6 +51,14 @@ def worker_command(home: AgentHome) -> tuple[str, ...]:
     return (sys.executable, "-m", "tacitly_client.training.worker", "--home", str(home.root))
 
 
+class TrainerEndedError(TrainerError):
+    """The process was gone before it said anything."""
+
+
+class TrainerLoadingError(TrainerError):
+    """The process was still loading at the deadline; it may be ready for the next job."""
+
+
 class TrainerProcess:
     """At most one trainer process. `stopped()` turning true ends a training at once."""
 
@@ -54,6 +75,8 @@ class TrainerProcess:
         self._coordinates = coordinates
         self._stopped = stopped
         self._process: subprocess.Popen[bytes] | None = None
+        self._ready = False
+        self._kept_loading = False
 
     @property
     def process_id(self) -> int | None:
@@ -75,6 +98,7 @@ class TrainerProcess:
         Raises:
             TrainerError: it crashed, was too late or answered anything but a result of this job.
                 It has been killed; the next job gets a new process.
+            TrainerLoadingError: it has not got the job, and lives on for the next one.
         """
         self.collect()
         kept = self._process is not None
@@ -86,12 +110,21 @@ class TrainerProcess:
                     raise
                 self.close()
                 return self._answer(job, model, deadline_seconds)
+        except TrainerLoadingError:
+            if self._kept_loading:
+                self.close()
+            else:
+                self._kept_loading = True
+            raise
         except BaseException:
             self.close()
             raise
 
     def _answer(self, job: Job, model: bytes, deadline_seconds: float) -> Reply:
-        answer = self._exchange(self._started(), job, model, deadline_seconds)
+        until = time.monotonic() + deadline_seconds
+        process = self._started()
+        self._await_ready(process, until)
+        answer = self._exchange(process, job, model, until)
         if answer is None:
             raise TrainerEndedError("the trainer ended without an answer")
         result, body = answer
@@ -101,8 +134,22 @@ class TrainerProcess:
             raise TrainerError("the trainer's update has the wrong length")
         return Reply(result.round, result.attempt, result.code, _vector(result.code, body))
 
+    def _await_ready(self, process: subprocess.Popen[bytes], until: float) -> None:
+        stdout = cast("BinaryIO", process.stdout).fileno()
+        while not self._ready:
+            left = until - time.monotonic()
+            if left <= 0 or self._stopped():
+                raise TrainerLoadingError("the trainer was still loading at the deadline")
+            if select.select([stdout], [], [], min(_SLICE_SECONDS, left))[0]:
+                said = os.read(stdout, len(READY))
+                if not said:
+                    raise TrainerEndedError("the trainer ended before it was ready")
+                if said != READY:
+                    raise TrainerError("the trainer did not begin with READY")
+                self._ready = True
+
     def _exchange(
-        self, process: subprocess.Popen[bytes], job: Job, model: bytes, deadline_seconds: float
+        self, process: subprocess.Popen[bytes], job: Job, model: bytes, until: float
     ) -> tuple[Result, bytes] | None:
         """One frame there and one back, in a thread: either may block for ever."""
         outcome: list[tuple[Result, bytes] | BaseException | None] = []
@@ -117,10 +164,8 @@ class TrainerProcess:
 
         thread = threading.Thread(target=talk, name="trainer-pipe", daemon=True)
         thread.start()
-        remaining = deadline_seconds
-        while thread.is_alive() and remaining > 0 and not self._stopped():
-            thread.join(min(_SLICE_SECONDS, remaining))
-            remaining -= _SLICE_SECONDS
+        while thread.is_alive() and time.monotonic() < until and not self._stopped():
+            thread.join(min(_SLICE_SECONDS, max(0.0, until - time.monotonic())))
         if thread.is_alive():
             self._kill(process)
             thread.join()
@@ -156,6 +201,7 @@ class TrainerProcess:
     def close(self) -> None:
         """Kill the trainer if there is one. What it has not released is lost, not leaked."""
         process, self._process = self._process, None
+        self._ready = self._kept_loading = False
         if process is not None:
             self._kill(process)
             for stream in (process.stdin, process.stdout):
@@ -169,10 +215,6 @@ class TrainerProcess:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-class TrainerEndedError(TrainerError):
-    """The process was gone before it said anything."""
 
 
 def _vector(code: ReplyCode, body: bytes) -> NDArray[np.int32] | None:

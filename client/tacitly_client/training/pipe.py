@@ -1,5 +1,6 @@
 """The frames between the node process and its trainer process, over stdin and stdout.
 
+    trainer -> node   READY, once: it has loaded what it needs
     node -> trainer   Job:    which attempt, and the model as float32 bytes
     trainer -> node   Result: a reply code, and the update as int32 bytes if the code is OK
 
@@ -14,6 +15,9 @@ import msgspec
 
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.messages import ReplyCode
+
+# A job that is in the pipe gets done, however late; so none is sent to who cannot begin yet.
+READY: Final = b"R"
 
 _LENGTH: Final = struct.Struct("<Q")
 _MAX_HEADER_BYTES: Final = 4_096

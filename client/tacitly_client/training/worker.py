@@ -13,12 +13,15 @@ import os
 import select
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 import click
 
 if TYPE_CHECKING:
     from tacitly_client.home import AgentHome
+
+# The node may have given this round up while we loaded; the next one then finds us loaded.
+_FIRST_JOB_SECONDS: Final = 60.0
 
 
 @click.command()
@@ -40,7 +43,7 @@ def main(home: Path) -> None:
 
 
 def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:
-    """Answer jobs until there are no more.
+    """Load torch, say READY, answer jobs until there are no more.
 
     A job that fails is answered DEVICE_FAULT. stderr gets the message of our own errors, which
     hold no content, and of others the type alone.
@@ -49,7 +52,7 @@ def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:
         TacitlyError: the home has no usable plan or settings, or a frame is malformed.
     """
     from tacitly_client.home import read_settings
-    from tacitly_client.training.pipe import Job, Result, read_frame, write_frame
+    from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
     from tacitly_common.campaign import read_plan
     from tacitly_common.errors import TacitlyError
     from tacitly_common.wire.messages import ReplyCode
@@ -61,7 +64,11 @@ def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:
     from tacitly_client.training.attempt import answer
 
     torch.set_num_threads(1)  # the person is at work on the other cores
-    while select.select([requests], [], [], settings.trainer_linger_seconds)[0]:
+    replies.write(READY)
+    replies.flush()
+    patience = max(settings.trainer_linger_seconds, _FIRST_JOB_SECONDS)
+    while select.select([requests], [], [], patience)[0]:
+        patience = settings.trainer_linger_seconds
         frame = read_frame(requests, Job, max_body_bytes=4 * plan.model.parameters)
         if frame is None:
             return
