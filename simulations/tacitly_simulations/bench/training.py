@@ -1,7 +1,5 @@
 """What record-level privacy costs in time: three ways to train, alternating in one run.
 
-    python -m tacitly_simulations.bench_training [--json]
-
 Same model, same windows in every batch, one thread, whole steps (gradient, noise, update):
 
     plain    torch's nn.GRU with autograd and SGD, no privacy
@@ -16,24 +14,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-import click
+import msgspec
 
-from tacitly_common.campaign import (
-    CampaignPlan,
-    CohortPlan,
-    Family,
-    Level,
-    RecordMechanism,
-    ServerOptimizerName,
-    ServerOptimizerPlan,
-    SubjectMechanism,
-    TokenPlan,
-)
-from tacitly_common.model_config import ModelConfig
+from tacitly_common.campaign import CampaignPlan, RecordMechanism
+from tacitly_simulations.bench.plan import EMBEDDING, HIDDEN, rounds_plan
 
-VOCABULARY: Final = 254
-EMBEDDING: Final = 32
-HIDDEN: Final = 128
 WINDOW: Final = 32
 BATCH: Final = 32
 CLIP: Final = 1.0
@@ -92,17 +77,18 @@ def _steps() -> dict[str, Callable[[], None]]:
     from tacitly_common.model import InteractionModel, initial_vector, load_vector
 
     plan = _plan()
+    vocabulary = plan.model.vocabulary_size
     vector = initial_vector(plan.model, 0)
     windows = torch.randint(
-        1, VOCABULARY, (BATCH, WINDOW + 1), generator=torch.Generator().manual_seed(0)
+        1, vocabulary, (BATCH, WINDOW + 1), generator=torch.Generator().manual_seed(0)
     )
 
     class OpacusModel(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.embedding = nn.Embedding(VOCABULARY, EMBEDDING)
+            self.embedding = nn.Embedding(vocabulary, EMBEDDING)
             self.gru = DPGRU(EMBEDDING, HIDDEN, batch_first=True)
-            self.output = nn.Linear(HIDDEN, VOCABULARY)
+            self.output = nn.Linear(HIDDEN, vocabulary)
 
         def forward(self, tokens: Tensor) -> Tensor:
             logits: Tensor = self.output(self.gru(self.embedding(tokens))[0])
@@ -141,17 +127,8 @@ def _steps() -> dict[str, Callable[[], None]]:
 
 def _plan() -> CampaignPlan:
     """Every window in every batch; what concerns rounds and cohort plays no part."""
-    return CampaignPlan(
-        name="bench",
-        purpose="bench",
-        tokens=TokenPlan(vocabulary_version=1, level=Level.CHARACTERS, families=(Family.KEYS,)),
-        model=ModelConfig(vocabulary_size=VOCABULARY, embedding=EMBEDDING, hidden=HIDDEN),
-        initial_model_hash="0" * 64,
-        app_hash="0" * 64,
-        rounds=1,
-        participations=1,
-        delta=Decimal("1e-6"),
-        subject=SubjectMechanism(clip_norm=Decimal(1), noise_multiplier=Decimal(1)),
+    return msgspec.structs.replace(
+        rounds_plan("step", 1, app_hash="0" * 64, initial_model_hash="0" * 64),
         record=RecordMechanism(
             window_tokens=WINDOW,
             max_windows=BATCH,
@@ -161,37 +138,4 @@ def _plan() -> CampaignPlan:
             clip_norm=Decimal(CLIP),
             learning_rate=Decimal(LEARNING_RATE),
         ),
-        cohort=CohortPlan(
-            population=2, target=2, minimum=2, deadline_seconds=1, selection_timeout_seconds=1
-        ),
-        optimizer=ServerOptimizerPlan(name=ServerOptimizerName.SGD, learning_rate=Decimal(1)),
     )
-
-
-@click.command()
-@click.option("--repetitions", default=10, show_default=True, type=click.IntRange(1))
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def main(repetitions: int, as_json: bool) -> None:
-    """Time a training step without privacy, with ours, and with Opacus's hooks."""
-    import warnings
-
-    import msgspec
-
-    # Opacus's hooks sit on a module whose input is tokens, which have no gradient.
-    warnings.filterwarnings("ignore", message="Full backward hook is firing")
-    timing = measure(repetitions)
-    if as_json:
-        ratios = {"tacitly_ratio": timing.tacitly_ratio, "opacus_ratio": timing.opacus_ratio}
-        click.echo(msgspec.json.encode(msgspec.to_builtins(timing) | ratios).decode())
-        return
-    click.echo(
-        f"GRU, vocabulary {VOCABULARY}, embedding {EMBEDDING}, hidden {HIDDEN}; "
-        f"{BATCH} windows of {WINDOW}; median of {repetitions} x {STEPS} steps, one thread"
-    )
-    click.echo(f"  no privacy      {timing.plain_ms:7.1f} ms a step")
-    click.echo(f"  tacitly, DP     {timing.tacitly_ms:7.1f} ms  {timing.tacitly_ratio:5.2f}x")
-    click.echo(f"  Opacus hooks    {timing.opacus_ms:7.1f} ms  {timing.opacus_ratio:5.2f}x")
-
-
-if __name__ == "__main__":
-    main()

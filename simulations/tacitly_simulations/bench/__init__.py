@@ -1,0 +1,1 @@
+"""What Tacitly costs in time, memory and bytes, beside stock Flower and Opacus: `make bench`."""
