@@ -1,13 +1,20 @@
 """The root of every error that Tacitly raises on purpose.
 
     TacitlyError
-      ├─ ValidationError    a value given from outside is unusable; the message names value and fix
-      ├─ PlanError          a campaign plan is malformed or contradicts itself     (campaign.py)
-      ├─ EncodingError      an update cannot be encoded or decoded                 (mechanisms/)
-      ├─ WireError          a message is not what the protocol says                (wire/)
-      ├─ StoreError         the event store cannot be read or written              (client: store/)
-      ├─ BudgetExceededError  a charge would overdraw a ledger                 (both ledgers)
-      └─ LedgerError        a ledger is damaged or used out of order               (both ledgers)
+      ├─ ValidationError       a value given from outside is unusable      (also: CertificateError)
+      ├─ PlanError             a campaign plan is malformed or contradicts itself  (campaign.py)
+      ├─ EncodingError         an update cannot be encoded or decoded      (mechanisms/)
+      ├─ WireError             a message is not what the protocol says     (wire/)
+      ├─ BudgetExceededError   a charge would overdraw a ledger            (both ledgers)
+      ├─ LedgerError           a ledger is damaged or used out of order    (both ledgers)
+      ├─ StoreError            the event store cannot be read or written   (client: store/)
+      ├─ TrainingError         training left the finite numbers            (client: training/)
+      ├─ FleetError, EgressError, TrainerError, PipeError   the device on the wire  (client: node/)
+      ├─ CheckpointError, ReceiptError   what a campaign left on disk is damaged  (server: rounds/)
+      ├─ ControlError          SuperLink cannot be reached, or refused     (server: control.py)
+      ├─ SupervisorError       a server runs here already, or cannot run   (server: health.py)
+      ├─ DatasetError          recorded data are missing or malformed      (simulations: datasets/)
+      └─ DeploymentError, DemoError      the demo did not get through      (simulations: demo/)
 
 `exit_code` is what a command exits with when the error ends it; docs/commands.md lists them.
 Messages never hold event content.

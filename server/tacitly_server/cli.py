@@ -1,8 +1,8 @@
 """`tacitly-server`: what an operator types.
 
 Exit codes: 0 ok; 1 unexpected, and `health` if something is down; 2 usage or bad input (also
-certificates, address, plan); 5 ledger damaged or contradicted; 6 SuperLink unreachable or it
-refused; 7 a server runs here already, or a part of it cannot run. Heavy imports are inside the
+certificates, address, plan); 5 ledger damaged or contradicted; 6 a server runs here already,
+or a part of it cannot run; 7 SuperLink unreachable or it refused. Heavy imports are inside the
 commands: `--help` must answer at once.
 """
 

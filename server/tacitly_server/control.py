@@ -28,7 +28,7 @@ _MEDIA_TYPE = "application/protobuf"
 class ControlError(TacitlyError):
     """SuperLink cannot be reached, or refused. `reason` is Flower's name of the refusal."""
 
-    exit_code: ClassVar[int] = 6
+    exit_code: ClassVar[int] = 7
 
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message)

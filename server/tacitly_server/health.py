@@ -20,7 +20,7 @@ WRITE_SECONDS: Final = 5.0
 class SupervisorError(TacitlyError):
     """A server of this home runs already, or a part of it cannot run."""
 
-    exit_code: ClassVar[int] = 7
+    exit_code: ClassVar[int] = 6
 
 
 class ProcessStatus(msgspec.Struct, frozen=True, kw_only=True):

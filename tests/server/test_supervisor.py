@@ -116,7 +116,7 @@ def test_each_process_that_is_killed_comes_back_and_the_state_stays(up: Up) -> N
         capture_output=True,
         check=False,
     )
-    assert second_server.returncode == 7
+    assert second_server.returncode == 6
     assert b"runs already" in second_server.stderr
 
 
@@ -144,7 +144,7 @@ def test_a_part_that_cannot_start_ends_the_server_with_its_reason(tmp_path: Path
     running.until(lambda s: s.superlink_answers and s.superexec.pid is not None)
     home.superexec_secret.chmod(0o644)
     os.kill(running.status().superexec.pid or 0, signal.SIGKILL)
-    assert running.process.wait() == 7
+    assert running.process.wait() == 6
     said = (home.root / "up.log").read_text()
     assert "SuperExec cannot start: error:" in said
     assert "superexec.secret can be read by others" in said
