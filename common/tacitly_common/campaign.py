@@ -159,8 +159,8 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One campaign. See the parts for what each bounds.
 
     `participations` is the most attempts one subject pays for: a lost attempt costs what a
-    released one does, so a plan that asks everybody every round needs some to spare. `delta` the ledger's δ;
-    `app_hash` the SHA-256 of the Flower application that this protocol version is;
+    released one does, so a plan that asks everybody every round needs some to spare. `delta` is
+    the ledger's δ; `app_hash` the SHA-256 of the Flower application that this protocol version is;
     `initial_model_hash` the SHA-256 of the float32 vector that the first round starts from.
     """
 
