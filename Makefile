@@ -10,6 +10,10 @@ demo: install
 test: install lint
 	$(BIN)/pytest
 
+# Ten minutes; on a machine that does nothing else.
+bench: install
+	$(BIN)/python -m tacitly_simulations.bench --out out/bench.json
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -19,8 +19,8 @@ from tacitly_common.errors import TacitlyError
     default=Path("out/bench.json"),
     show_default=True,
 )
-@click.option("--rounds", default=8, show_default=True, type=click.IntRange(3))
-@click.option("--idle-seconds", default=30.0, show_default=True, type=click.FloatRange(5))
+@click.option("--rounds", default=6, show_default=True, type=click.IntRange(3))
+@click.option("--idle-seconds", default=45.0, show_default=True, type=click.FloatRange(5))
 @click.option("--repetitions", default=10, show_default=True, type=click.IntRange(1))
 def bench(out: Path, rounds: int, idle_seconds: float, repetitions: int) -> None:
     """Measure rounds beside stock Flower, and training steps beside Opacus."""
@@ -30,7 +30,8 @@ def bench(out: Path, rounds: int, idle_seconds: float, repetitions: int) -> None
 
     # Opacus's hooks sit on a module whose input is tokens, which have no gradient.
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
-    console = Console(highlight=False)
+    # As wide as the table, also where there is no terminal.
+    console = Console(highlight=False, width=110)
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix="tacitly-bench-") as directory:
         rows = measure_rounds(

@@ -2,44 +2,45 @@
 
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from tacitly_simulations.bench.rounds import Row
+from tacitly_simulations.bench.rounds import STOCK, Row
 from tacitly_simulations.bench.training import Timing
 
-_MB = 1e6
+# Heading, what of a row, digits, whether it is compared with stock.
+_LINES: Final[tuple[tuple[str, Callable[[Row], float], int, bool], ...]] = (
+    ("seconds a round", lambda row: row.seconds_a_round, 1, True),
+    ("processor seconds a round", lambda row: row.cpu_seconds_a_round, 1, True),
+    ("MB resident, idle", lambda row: row.idle_memory_bytes / 1e6, 0, True),
+    ("MB resident, 4 s after a round", lambda row: row.after_round_memory_bytes / 1e6, 0, True),
+    ("MB resident, peak", lambda row: row.peak_memory_bytes / 1e6, 0, True),
+    ("% of a core, idle", lambda row: row.idle_cpu_percent, 2, False),
+    ("kB up a round", lambda row: row.bytes_up_a_round / 1e3, 0, False),
+    ("kB down a round", lambda row: row.bytes_down_a_round / 1e3, 0, False),
+)
 
 
 def show(console: Console, rows: Sequence[Row], timing: Timing) -> None:
     """Print the table; every "x" is against stock in this same run."""
-    stock = _stock(rows)
-    table = Table(title="Two devices, one server, the same training (of one device)")
-    for heading in (
-        "", "s a round", "", "idle MB", "", "between rounds MB", "peak MB", "", "idle CPU %",
-        "CPU s a round", "kB up", "kB down",
-    ):  # fmt: skip
-        table.add_column(heading, justify="right" if table.columns else "left")
+    stock = next(row for row in rows if row.name == STOCK)
+    table = Table(title="Two devices, one server, the same training. All but seconds: a device.")
+    table.add_column()
     for row in rows:
-        table.add_row(
-            row.label,
-            f"{row.seconds_a_round:.1f}",
-            _times(stock.seconds_a_round, row.seconds_a_round),
-            f"{row.idle_memory_bytes / _MB:.0f}",
-            _times(stock.idle_memory_bytes, row.idle_memory_bytes),
-            f"{row.between_rounds_memory_bytes / _MB:.0f}",
-            f"{row.peak_memory_bytes / _MB:.0f}",
-            _times(stock.peak_memory_bytes, row.peak_memory_bytes),
-            f"{row.idle_cpu_percent:.2f}",
-            f"{row.cpu_seconds_a_round:.1f}",
-            f"{row.bytes_up_a_round / 1e3:.0f}",
-            f"{row.bytes_down_a_round / 1e3:.0f}",
-        )
+        table.add_column(row.label, justify="right")
+    for heading, value, digits, compared in _LINES:
+        cells = []
+        for row in rows:
+            cell = f"{value(row):.{digits}f}"
+            if compared and row is not stock:
+                cell += f"  ({value(stock) / value(row):.1f}x)"
+            cells.append(cell)
+        table.add_row(heading, *cells)
     console.print(table)
     console.print(
         f"A training step: without privacy {timing.plain_ms:.1f} ms; "
@@ -52,7 +53,7 @@ def write_json(
     path: Path, rows: Sequence[Row], timing: Timing, *, loads: tuple[float, float]
 ) -> None:
     """Keep everything. `loads`: the machine's one-minute load before and after."""
-    stock = _stock(rows)
+    stock = next(row for row in rows if row.name == STOCK)
     document = {
         "machine": machine() | {"load_before": loads[0], "load_after": loads[1]},
         "rounds": [
@@ -88,14 +89,6 @@ def _processor() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
-
-
-def _stock(rows: Sequence[Row]) -> Row:
-    return next(row for row in rows if row.name == "stock")
-
-
-def _times(stock: float, ours: float) -> str:
-    return f"{stock / ours:.1f}x"
 
 
 def _fields(record: Row | Timing) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from tacitly_simulations.demo.deployment import Deployment
 
 _EVENTS: Final = 30_000
 _SETTLE_SECONDS: Final = 10.0
-_AFTER_ROUND_SECONDS: Final = 1.0
+_AFTER_ROUND_SECONDS: Final = 4.0
 _LOOK_SECONDS: Final = 0.05
 _PATIENCE_SECONDS: Final = 240.0
 
@@ -56,19 +56,21 @@ class Setting:
     agent: Mapping[str, float] | None
 
 
+STOCK: Final = "stock"
+
 SETTINGS: Final = (
-    Setting("shipped", "Tacitly, as it ships (polls: idle 60 s, active 3 s)", {}),
+    Setting("shipped", "Tacitly, as it ships", {}),
     Setting(
         "fresh_trainer",
-        "Tacitly, polls every 3 s, new trainer each round",
+        "Tacitly, new trainer each round",
         {"idle_poll_seconds": 3.0, "trainer_linger_seconds": 0.1},
     ),
     Setting(
         "eager",
-        "Tacitly, polls every 0.5 s",
+        "Tacitly, polls each 0.5 s",
         {"idle_poll_seconds": 0.5, "poll_seconds": 0.5},
     ),
-    Setting("stock", "Flower SuperNode, as it ships (polls every 3 s)", None),
+    Setting(STOCK, "Flower SuperNode", None),
 )
 
 
@@ -82,7 +84,7 @@ class Row:
     rounds_seconds: tuple[float, ...]
     idle_memory_bytes: float
     idle_cpu_percent: float
-    between_rounds_memory_bytes: float
+    after_round_memory_bytes: float
     peak_memory_bytes: float
     cpu_seconds_a_round: float
     bytes_up_a_round: float
@@ -213,7 +215,7 @@ class _Bench:
             rounds_seconds=seconds,
             idle_memory_bytes=idle.memory_bytes,
             idle_cpu_percent=idle.cpu_percent,
-            between_rounds_memory_bytes=after,
+            after_round_memory_bytes=after,
             peak_memory_bytes=peak,
             cpu_seconds_a_round=(moments[-1].cpu_seconds - moments[0].cpu_seconds) / device_rounds,
             bytes_up_a_round=traffic.up / device_rounds,
