@@ -4,14 +4,13 @@ Exit codes: 0 ok, 1 unexpected, 2 usage or bad input, 3 refused by budget, 5 sto
 damaged. Heavy imports are inside the commands: `--help` must answer at once.
 """
 
-import sys
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
-from tacitly_common.errors import TacitlyError
+from tacitly_common.command import run_command
 
 _home = click.option(
     "--home",
@@ -28,12 +27,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; a deliberate error becomes one line and its exit code."""
-    try:
-        cli()
-    except TacitlyError as error:
-        click.echo(f"tacitly-agent: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command."""
+    run_command("tacitly-agent", cli)
 
 
 @cli.command()

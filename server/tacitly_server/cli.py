@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from tacitly_common.errors import TacitlyError
+from tacitly_common.command import run_command
 
 _DEFAULT_PORT = 8000
 
@@ -37,12 +37,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; a deliberate error becomes one line and its exit code."""
-    try:
-        cli()
-    except TacitlyError as error:
-        click.echo(f"tacitly-server: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command."""
+    run_command("tacitly-server", cli)
 
 
 @cli.command()

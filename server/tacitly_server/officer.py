@@ -4,13 +4,12 @@ Exit codes: 0 ok, 1 unexpected, 2 usage or an invalid plan. Heavy imports are in
 commands: `--help` must answer at once.
 """
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from tacitly_common.errors import TacitlyError
+from tacitly_common.command import run_command
 
 if TYPE_CHECKING:
     from tacitly_common.campaign import CampaignPlan
@@ -22,12 +21,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; a deliberate error becomes one line and its exit code."""
-    try:
-        cli()
-    except TacitlyError as error:
-        click.echo(f"tacitly-officer: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command."""
+    run_command("tacitly-officer", cli)
 
 
 @cli.group()

@@ -5,13 +5,12 @@ Exit codes: 0 ok, 1 unexpected, 2 usage or bad input. Heavy imports are inside t
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tacitly_common.errors import TacitlyError
+from tacitly_common.command import run_command
 
 if TYPE_CHECKING:
     from tacitly_simulations.study import Report
@@ -25,12 +24,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command; a deliberate error becomes one line and its exit code."""
-    try:
-        cli()
-    except TacitlyError as error:
-        click.echo(f"tacitly-sim: {error}", err=True)
-        sys.exit(error.exit_code)
+    """Run the command."""
+    run_command("tacitly-sim", cli)
 
 
 @cli.command()
@@ -121,16 +116,20 @@ def run(
 
     The newest fifth of each person's events is predicted. Progress goes to stderr.
     """
+    from tacitly_simulations.datasets import load
+    from tacitly_simulations.population import clients, token_plan
+
+    def progress(line: str) -> None:
+        click.echo(line, err=True)
+
+    recorded = load(data, data_dir)
+    people = clients(recorded, token_plan(data), at_least_tokens=least_tokens, most=persons)
+    progress(f"{data}: {len(people)} persons")
+    # Slow to import, and of no use to data that cannot be read.
     from tacitly_simulations.study import run_study
 
     report = run_study(
-        data,
-        data_dir,
-        persons=persons,
-        least_tokens=least_tokens,
-        processes=processes or os.cpu_count() or 1,
-        options=options,
-        progress=lambda line: click.echo(line, err=True),
+        data, people, options, processes=processes or os.cpu_count() or 1, progress=progress
     )
     if form == "json":
         click.echo(report.to_json())
