@@ -1,4 +1,4 @@
-# `make demo` and `make test` need only Python 3.11 or 3.12 with venv: both install first.
+# `make demo` and `make test` need only Python 3.11 to 3.13 with venv: both install first.
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
