@@ -76,7 +76,11 @@ def demo(data_dir: Path | None, out: Path, agents: int, rounds: int) -> None:
 )
 @click.option("--rounds", type=click.IntRange(1, 10_000), default=25, show_default=True)
 @click.option(
-    "--private-rounds", type=click.IntRange(1, 10_000), help="For the ε rows [default: --rounds]."
+    "--private-rounds",
+    type=click.IntRange(1, 10_000),
+    default=5,
+    show_default=True,
+    help="Rounds of an ε row: each round more is more noise in every round.",
 )
 @click.option("--clip-norm", type=_POSITIVE, default=1.0, show_default=True)
 @click.option("--private-learning-rate", type=_POSITIVE, default=1.0, show_default=True)

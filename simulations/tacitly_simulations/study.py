@@ -7,6 +7,7 @@ Each person's newest fifth is predicted, never trained on; a row pools all perso
 | method                   | what it learns from                                              |
 |--------------------------|------------------------------------------------------------------|
 | bigram, trigram, 5-gram  | counts over all persons' older parts, pooled                     |
+| trigram, each device ... | counts over each person's own older part                         |
 | start model              | nobody, or text that Python ships (`Start.PUBLIC`)               |
 | each device alone        | each person's own older part, from the start model               |
 | central, not private     | all older parts in one place, from the start model               |
@@ -50,10 +51,9 @@ from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
 from tacitly_server.rounds.optimizer import apply
 from tacitly_server.rounds.receipts import Receipt, model_sha256
-from tacitly_simulations.datasets import load
 from tacitly_simulations.engines.flower import Privacy, simulate
 from tacitly_simulations.ngram import NgramScore, pooled_ngram
-from tacitly_simulations.population import Client, clients, public_stream, token_plan
+from tacitly_simulations.population import Client, public_stream, token_plan
 from tacitly_simulations.study_settings import (
     ALL_RECORDS,
     ALONE,
@@ -97,6 +97,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     persons: int
     training_tokens: int
     held_out_tokens: int
+    trained_parameters: int
     settings: StudySettings
     record_epsilon: float | None
     calibrations: list[Calibration]
@@ -114,31 +115,25 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_study(
     data: str,
-    data_dir: Path,
-    *,
-    persons: int,
-    least_tokens: int,
-    processes: int,
+    people: list[Client],
     options: Mapping[str, object],
+    *,
+    processes: int,
     progress: Callable[[str], None],
 ) -> Report:
-    """Load at most `persons` persons and run the study that `options` (`StudySettings`) ask for.
+    """The study of these people that `options`, the fields of `StudySettings`, ask for.
 
     Raises:
-        DatasetError: no such data set, folder or file, or fewer than two persons.
-        ValidationError: an option is out of bounds.
+        ValidationError: an option is out of bounds or names no tensor of the model.
     """
     try:
         settings = msgspec.convert(options, StudySettings)
     except msgspec.ValidationError as error:
         raise ValidationError(str(error)) from error
-    recorded = load(data, data_dir)
-    tokens = token_plan(data)
-    chosen = clients(recorded, tokens, at_least_tokens=least_tokens, most=persons)
-    progress(f"{data}: {len(chosen)} persons")
     torch.set_num_threads(1)
     with TemporaryDirectory(prefix="tacitly-study-") as work:
-        return Study(settings, data, tokens, chosen, Path(work), processes, progress).report()
+        study = Study(settings, data, token_plan(data), people, Path(work), processes, progress)
+        return study.report()
 
 
 @dataclass(frozen=True)
@@ -157,7 +152,12 @@ class Study:
     progress: Callable[[str], None] = lambda _line: None
 
     def report(self) -> Report:
-        """Run everything."""
+        """Run everything.
+
+        Raises:
+            ValidationError: the settings name a tensor that the model has not.
+        """
+        trained_parameters = self._model.trainable_parameters
         rows = []
         for row in self.rows():
             self.progress(f"{row.method}: top-1 {row.top1:.1%}")
@@ -167,6 +167,7 @@ class Study:
             persons=len(self.clients),
             training_tokens=sum(len(older) for older, _ in self._parts),
             held_out_tokens=sum(len(newer) for _, newer in self._parts),
+            trained_parameters=trained_parameters,
             settings=self.settings,
             record_epsilon=(
                 record_epsilon(self.settings.rounds, 1e-5) if self.settings.record_level else None
@@ -186,6 +187,7 @@ class Study:
             for name, order in (("bigram", 2), ("trigram", 3), ("5-gram", 5)):
                 streams = [client.tokens for client in self.clients]
                 yield _row(name, pooled_ngram(streams, order))
+            yield _row("trigram, each device alone", self._own_trigram())
             yield _row(f"start model ({settings.start})", self._score(self._start))
             yield _row("each device alone", self._alone())
             yield _row("central, not private", self._score(self._central()))
@@ -201,7 +203,7 @@ class Study:
 
     def calibration(self, epsilon: float, cohort: int) -> Calibration:
         """The noise for `cohort` persons who all take part in every private round."""
-        rounds = self.settings.private_rounds or self.settings.rounds
+        rounds = self.settings.private_rounds
         delta = float(largest_delta(cohort))
         return Calibration(
             epsilon=epsilon,
@@ -246,6 +248,18 @@ class Study:
         self.progress("training in one place")
         windows = np.concatenate(self._windows)
         return self._trained(windows, CENTRAL, self._rng(1))
+
+    def _own_trigram(self) -> NgramScore:
+        scores = [pooled_ngram([client.tokens], 3) for client in self.clients]
+        weights = [score.predictions for score in scores]
+        return NgramScore(
+            top1=float(np.average([score.top1 for score in scores], weights=weights)),
+            top3=float(np.average([score.top3 for score in scores], weights=weights)),
+            perplexity=float(
+                np.exp(np.average([np.log(score.perplexity) for score in scores], weights=weights))
+            ),
+            predictions=sum(weights),
+        )
 
     def _alone(self) -> Evaluation:
         score = NOTHING

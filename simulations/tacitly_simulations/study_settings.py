@@ -20,7 +20,7 @@ _NOISE_STEP: Final = Decimal("0.001")
 ONE_ROUND: Final = PlainSettings(epochs=1, batch_windows=16, learning_rate=0.5, momentum=0.9)
 CENTRAL: Final = PlainSettings(epochs=8, batch_windows=16, learning_rate=0.5, momentum=0.9)
 ALONE: Final = PlainSettings(epochs=20, batch_windows=16, learning_rate=0.5, momentum=0.9)
-PRETRAINING: Final = PlainSettings(epochs=2, batch_windows=16, learning_rate=0.5, momentum=0.9)
+PRETRAINING: Final = PlainSettings(epochs=5, batch_windows=16, learning_rate=0.5, momentum=0.9)
 
 # The record level where it is on. A window of 48 tokens is a record.
 RECORDS: Final = RecordMechanism(
@@ -47,13 +47,13 @@ class StudySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """What a study compares, and with what. `train` names tensors; all if empty.
 
     `clip_norm` and what begins with `private_` are of the federated rows with subject-level
-    privacy; `private_rounds` None: `rounds`. `as_if` are the cohorts of the what-if rows,
+    privacy. `as_if` are the cohorts of the what-if rows,
     `record_level` turns on DP-SGD inside the device.
     """
 
     epsilons: tuple[float, ...] = (2.0, 4.0, 8.0)
     rounds: int = 25
-    private_rounds: int | None = None
+    private_rounds: int = 5
     clip_norm: float = 1.0
     private_learning_rate: float = 1.0
     private_momentum: float = 0.0
@@ -67,7 +67,7 @@ class StudySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def __post_init__(self) -> None:
         for epsilon in self.epsilons:
             positive(epsilon=epsilon)
-        positive(rounds=self.rounds, private_rounds=self.private_rounds or self.rounds)
+        positive(rounds=self.rounds, private_rounds=self.private_rounds)
         for cohort in self.as_if:
             in_range(2, 1_000_000, as_if=cohort)
         in_range(0, 2**32 - 1, seed=self.seed)

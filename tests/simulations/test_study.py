@@ -1,0 +1,141 @@
+"""`tacitly-sim run`: what it prints, how it refuses, and the noise behind an ε."""
+
+import json
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tacitly_common.accounting.subject import cap_nano_rho, nano_rho_per_participation
+from tacitly_common.errors import ValidationError
+from tacitly_simulations.study_settings import (
+    StudySettings,
+    largest_delta,
+    noise_multiplier_for,
+    record_epsilon,
+)
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [Path(sys.executable).with_name("tacitly-sim"), "run", *arguments]
+    return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def writers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four made-up writers in CoAuthor's format."""
+    folder = tmp_path_factory.mktemp("coauthor")
+    (folder / "sessions").mkdir()
+    index = ["session_id,writer,start_ms"]
+    for writer in range(4):
+        rows = [
+            {
+                "eventName": "text-insert",
+                "eventSource": "user",
+                "eventTimestamp": 1_000 * number,
+                "textDelta": {"ops": [{"insert": character}]},
+            }
+            for number, character in enumerate("the quick brown fox " * 15)
+        ]
+        text = "\n".join(map(json.dumps, rows)).encode()
+        (folder / "sessions" / f"s{writer}.jsonl.xz").write_bytes(lzma.compress(text))
+        index.append(f"s{writer},w{writer},0")
+    (folder / "sessions.csv").write_text("\n".join(index) + "\n")
+    return folder
+
+
+def test_prints_one_json_document_with_every_method(writers: Path) -> None:
+    ended = run(
+        *("--data", "coauthor", "--data-dir", writers, "--persons", 3, "--rounds", 1),
+        *("--private-rounds", 1, "--epsilon", 4, "--format", "json", "--processes", 1),
+    )
+    assert ended.returncode == 0, ended.stderr
+    report: dict[str, Any] = json.loads(ended.stdout)
+    assert (report["schema_version"], report["persons"]) == (1, 3)
+    assert report["held_out_tokens"] == 3 * 60
+    assert report["settings"]["rounds"] == 1
+    assert [(row["method"], row["epsilon"]) for row in report["rows"]] == [
+        ("bigram", None),
+        ("trigram", None),
+        ("5-gram", None),
+        ("trigram, each device alone", None),
+        ("start model (random)", None),
+        ("each device alone", None),
+        ("central, not private", None),
+        ("federated, not private", None),
+        ("federated, subject level", 4.0),
+    ]
+    for row in report["rows"]:
+        assert set(row) == {"method", "epsilon", "top1", "top3", "perplexity"}
+        assert 0 <= row["top1"] <= row["top3"] <= 1 <= row["perplexity"]
+    score = {row["method"]: row["top1"] for row in report["rows"]}
+    assert score["5-gram"] == 1.0
+    assert score["central, not private"] > score["start model (random)"]
+    (calibration,) = report["calibrations"]
+    assert calibration["delta"] <= 1 / (10 * 3)
+    assert calibration["noise_multiplier"] == str(noise_multiplier_for(4, calibration["delta"], 1))
+    assert "federated, not private: round 1 of 1" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("--data", "nothing", "--data-dir", "."), "no data set 'nothing'; there are "),
+        (("--data", "coauthor", "--data-dir", "./none"), "none is no folder; name the folder"),
+        (("--data", "coauthor", "--data-dir", "."), "sessions.csv is missing; name the folder"),
+    ],
+)
+def test_data_that_are_not_there_are_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = run(*arguments)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert line in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_an_unknown_tensor_is_refused_before_anything_runs(writers: Path) -> None:
+    ended = run("--data", "coauthor", "--data-dir", writers, "--train", "nothing")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "trainable names 'nothing'; the tensors are" in ended.stderr
+    assert "bigram" not in ended.stderr
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 4.0, 8.0])
+@pytest.mark.parametrize(("delta", "participations"), [(1e-6, 10), (1e-3, 1), (1e-3, 25)])
+def test_the_noise_keeps_the_budget_and_a_step_less_does_not(
+    epsilon: float, delta: float, participations: int
+) -> None:
+    z = noise_multiplier_for(epsilon, delta, participations)
+    step, cap = type(z)("0.001"), cap_nano_rho(epsilon, delta)
+    assert participations * nano_rho_per_participation(z) <= cap
+    assert participations * nano_rho_per_participation(z - step) > cap
+
+
+def test_the_noise_of_the_worked_example() -> None:
+    """ε = 4 at δ = 1e-6 and ten participations: 3.774 would buy nine."""
+    assert str(noise_multiplier_for(4.0, 1e-6, 10)) == "3.775"
+
+
+@pytest.mark.parametrize(("population", "delta"), [(2, "0.01"), (10, "0.01"), (37, "0.001")])
+def test_delta_is_a_power_of_ten_of_at_most_a_tenth_of_a_person(
+    population: int, delta: str
+) -> None:
+    assert str(largest_delta(population)) == delta
+    assert float(delta) <= 1 / (10 * population)
+
+
+def test_the_record_level_costs_more_with_every_round() -> None:
+    assert 0 < record_epsilon(1, 1e-5) < record_epsilon(25, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"epsilons": (0.0,)}, {"rounds": 0}, {"as_if": (1,)}, {"seed": -1}]
+)
+def test_settings_out_of_bounds_are_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        StudySettings(**settings)
