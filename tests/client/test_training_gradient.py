@@ -155,6 +155,20 @@ def test_no_record_counts_more_than_the_clip():
         assert norm <= 0.05 * (1 + TOLERANCE)
 
 
+def test_a_token_that_a_hostile_model_makes_overflow_costs_its_record_alone():
+    _, parameters, windows = problem(20, 8, 16, 10, 12, seed=2)
+    windows = windows.masked_fill(windows == 7, 8)
+    # The square of token 7's embedding is infinite and its saturated gates' gradient zero.
+    parameters = {name: tensor.clone() for name, tensor in parameters.items()}
+    parameters["embedding.weight"][7] = 3e38
+    others = clipped_gradient_sum(parameters, windows, trainable=frozenset(NAMES), clip_norm=0.3)
+    struck = torch.cat([windows, windows[:3]])
+    struck[-3:, 4] = 7
+    result = clipped_gradient_sum(parameters, struck, trainable=frozenset(NAMES), clip_norm=0.3)
+    assert all(gradient.any() for gradient in result.gradients.values())
+    assert_close(result.gradients, others.gradients)
+
+
 @pytest.mark.parametrize("windows", [torch.zeros(0, 5), torch.zeros(3, 5)])
 def test_empty_and_all_padding_batches_give_zeros(windows):
     _, parameters, _ = problem(5, 3, 4, 1, 4, seed=0)

@@ -14,8 +14,9 @@ per-record gradient ever exists:
     4. scale each record's b_t by c_i and sum over records and time, one product per tensor
 
 The function differentiated is `InteractionModel`'s; tests hold it to torch.func and to Opacus.
-Single precision: a record's norm is off by some 1e-6 of its value, as with any other float32
-implementation of the clip.
+Single precision: at the weights of an honest model a record's norm is off by some 1e-6 of its
+value, as with any other float32 implementation of the clip. A model made to cancel in the Gram
+products can push that further; the clip of the whole update (mechanisms/) is not affected.
 """
 
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ _GRU: Final = frozenset({INPUT_WEIGHT, RECURRENT_WEIGHT, INPUT_BIAS, RECURRENT_B
 
 @dataclass(frozen=True, slots=True)
 class GradientSum:
-    """`gradients` by tensor name; `losses` float32[batch], which never leave the device."""
+    """`gradients` by tensor name; `losses` float32[records summed]: they stay on the device."""
 
     gradients: dict[str, Tensor]
     losses: Tensor
@@ -85,10 +86,14 @@ def clipped_gradient_sum(
     whose target is not START, divided by `time`: the denominator is public. A record's norm is
     taken over the trainable tensors together; `clip_norm` None means no clipping.
 
-    | batch                | result            |
-    |----------------------|-------------------|
-    | empty or all padding | zeros             |
-    | a NaN parameter      | NaN in the result |
+    With a clip a record whose norm is NaN or infinite counts as zero, or a hostile model could
+    choose what overflows and read from the failure whether a record holds it.
+
+    | batch                     | result            |
+    |---------------------------|-------------------|
+    | empty or all padding      | zeros             |
+    | a NaN parameter, clipped  | zeros             |
+    | a NaN parameter, no clip  | NaN in the result |
     """
     if windows.shape[0] == 0:
         zeros = {name: torch.zeros_like(parameters[name]) for name in trainable}
@@ -97,8 +102,14 @@ def clipped_gradient_sum(
         forward = _forward(parameters, windows)
         flow = _backward(parameters, forward, trainable)
         if clip_norm is not None:
-            norms = _squared_norms(parameters, forward, flow, trainable).clamp_min(0).sqrt()
-            _scale(flow, (clip_norm / norms).clamp_max(1.0))
+            squares = _squared_norms(parameters, forward, flow, trainable)
+            finite = torch.isfinite(squares)
+            if not finite.all():
+                # Left out rather than scaled by zero, which keeps a NaN.
+                return clipped_gradient_sum(
+                    parameters, windows[finite], trainable=trainable, clip_norm=clip_norm
+                )
+            _scale(flow, (clip_norm / squares.clamp_min(0).sqrt()).clamp_max(1.0))
         return GradientSum(_weight_sums(parameters, forward, flow, trainable), forward.losses)
 
 

@@ -41,7 +41,7 @@ History = Sequence[tuple[float, float, int]]
 
 
 class TrainingError(TacitlyError):
-    """Training left the finite numbers; there is no update. The message holds no value."""
+    """The baseline left the finite numbers; there is no update. The message holds no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +101,8 @@ def train(
     Guarantee: with respect to one record, Opacus's RDP accountant of the returned history, which
     continues `history`. `rng` must be cryptographically secure.
 
-    Raises:
-        TrainingError: NaN or infinity came up.
+    Training that leaves the finite numbers gives an update of zeros. It is noised and sent like
+    any other: a failure that shows would tell the server something that no noise covers.
     """
     record = plan.record
     model = _TrainableModel(plan.model, start)
@@ -124,7 +124,10 @@ def train(
         optimizer.zero_grad(set_to_none=True)
         model.set_gradients(taken, clip_norm=float(record.clip_norm))
         optimizer.step()
-    return LocalResult(model.update(), accountant.history)
+    update = model.update()
+    if not np.isfinite(update).all():
+        update = np.zeros_like(update)
+    return LocalResult(update, accountant.history)
 
 
 def train_without_privacy(
@@ -151,7 +154,10 @@ def train_without_privacy(
         for batch in torch.split(shuffled, settings.batch_windows):
             model.set_gradients(batch, clip_norm=None, scale=1 / max(len(batch), 1))
             optimizer.step()
-    return model.update()
+    update = model.update()
+    if not np.isfinite(update).all():
+        raise TrainingError("training left the finite numbers; lower the learning rate")
+    return update
 
 
 class _TrainableModel:
@@ -183,10 +189,7 @@ class _TrainableModel:
     def update(self) -> NDArray[np.float32]:
         """What training changed, float32[trainable_parameters]."""
         moved = [(self._tensors[name] - self._start[name]).flatten() for name in self.trainable]
-        update = torch.cat(moved)
-        if not torch.isfinite(update).all():
-            raise TrainingError("training left the finite numbers; lower the learning rate")
-        return update.numpy()
+        return torch.cat(moved).numpy()
 
 
 class _Optimizer(DPOptimizerFastGradientClipping):  # type: ignore[misc]  # Opacus is untyped
