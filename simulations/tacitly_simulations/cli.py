@@ -141,6 +141,16 @@ def run(
         _print_table(report)
 
 
+@cli.command()
+@click.argument("report", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False))
+def plot(report: Path, out: Path) -> None:
+    """Draw accuracy against cohort, as SVG, from what `run --format json` printed."""
+    from tacitly_simulations.plot import plot_cohorts
+
+    plot_cohorts(report, out)
+
+
 def _print_table(report: "Report") -> None:
     from rich.console import Console
     from rich.table import Table

@@ -18,8 +18,8 @@ _NOISE_STEP: Final = Decimal("0.001")
 
 # Found on CoAuthor's own tails; docs/results.md says what else was tried.
 ONE_ROUND: Final = PlainSettings(epochs=1, batch_windows=16, learning_rate=0.5, momentum=0.9)
-CENTRAL: Final = PlainSettings(epochs=8, batch_windows=16, learning_rate=0.5, momentum=0.9)
-ALONE: Final = PlainSettings(epochs=20, batch_windows=16, learning_rate=0.5, momentum=0.9)
+CENTRAL: Final = PlainSettings(epochs=6, batch_windows=16, learning_rate=0.5, momentum=0.9)
+ALONE: Final = PlainSettings(epochs=10, batch_windows=16, learning_rate=0.5, momentum=0.9)
 PRETRAINING: Final = PlainSettings(epochs=5, batch_windows=16, learning_rate=0.5, momentum=0.9)
 
 # The record level where it is on. A window of 48 tokens is a record.
