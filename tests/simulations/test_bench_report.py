@@ -24,6 +24,7 @@ OURS = Row(
     bytes_up_a_round=430e3,
     bytes_down_a_round=420e3,
     lost_attempts=0,
+    other_cores_busy=0.1,
 )
 THEIRS = replace(OURS, name=STOCK, label="stock", seconds_a_round=12.0, idle_memory_bytes=270e6)
 TIMING = Timing(plain_ms=20.0, tacitly_ms=25.0, opacus_ms=100.0)

@@ -1,6 +1,7 @@
 """`make bench`: everything measured in one run, as a table and as JSON."""
 
 import os
+import shutil
 import sys
 import tempfile
 import warnings
@@ -33,10 +34,10 @@ def bench(out: Path, rounds: int, idle_seconds: float, repetitions: int) -> None
     # As wide as the table, also where there is no terminal.
     console = Console(highlight=False, width=110)
     before = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory(prefix="tacitly-bench-") as directory:
-        rows = measure_rounds(
-            Path(directory), rounds=rounds, idle_seconds=idle_seconds, report=console.print
-        )
+    directory = Path(tempfile.mkdtemp(prefix="tacitly-bench-"))
+    rows = measure_rounds(directory, rounds=rounds, idle_seconds=idle_seconds, report=console.print)
+    # Kept when something failed: the logs are in there.
+    shutil.rmtree(directory)
     console.print("training steps")
     timing = measure(repetitions)
     show(console, rows, timing)

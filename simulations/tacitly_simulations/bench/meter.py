@@ -48,6 +48,12 @@ def tree_cpu_seconds(process_id: int) -> float:
     return total
 
 
+def machine_cpu_seconds() -> float:
+    """Processor seconds that all cores have been busy since the machine started."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0))
+
+
 def watch_idle(process_ids: Sequence[int], seconds: float) -> Idle:
     """Look at devices that have nothing to do for `seconds`."""
     began, cpu = time.monotonic(), [tree_cpu_seconds(process) for process in process_ids]

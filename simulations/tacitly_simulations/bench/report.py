@@ -23,6 +23,7 @@ _LINES: Final[tuple[tuple[str, Callable[[Row], float], int, bool], ...]] = (
     ("% of a core, idle", lambda row: row.idle_cpu_percent, 2, False),
     ("kB up a round", lambda row: row.bytes_up_a_round / 1e3, 0, False),
     ("kB down a round", lambda row: row.bytes_down_a_round / 1e3, 0, False),
+    ("cores busy with other things", lambda row: row.other_cores_busy, 1, False),
 )
 
 

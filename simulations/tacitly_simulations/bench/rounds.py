@@ -27,7 +27,13 @@ from tacitly_simulations.bench.devices import (
     stock_bundle,
     supernode_command,
 )
-from tacitly_simulations.bench.meter import Idle, PeakMemory, tree_cpu_seconds, watch_idle
+from tacitly_simulations.bench.meter import (
+    Idle,
+    PeakMemory,
+    machine_cpu_seconds,
+    tree_cpu_seconds,
+    watch_idle,
+)
 from tacitly_simulations.bench.meter import tree_memory_bytes as memory_bytes
 from tacitly_simulations.bench.plan import DEVICES, initial_model, rounds_plan
 from tacitly_simulations.bench.proxy import CountingProxy, Traffic
@@ -76,7 +82,11 @@ SETTINGS: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """What one setting cost. Memory, processor time and bytes are of one device."""
+    """What one setting cost. Memory, processor time and bytes are of one device.
+
+    `other_cores_busy`: how many cores were at work for neither devices nor server. Whatever is
+    much above zero has slowed this row down.
+    """
 
     name: str
     label: str
@@ -90,6 +100,7 @@ class Row:
     bytes_up_a_round: float
     bytes_down_a_round: float
     lost_attempts: int
+    other_cores_busy: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,7 @@ class _Moment:
     at: float
     traffic: Traffic
     cpu_seconds: float
+    other_cpu_seconds: float
 
 
 def measure_rounds(
@@ -190,7 +202,8 @@ class _Bench:
             now = time.monotonic()
             if len(released) > len(moments):
                 cpu = sum(tree_cpu_seconds(device) for device in devices)
-                moments.append(_Moment(now, self.proxy.traffic, cpu))
+                others = machine_cpu_seconds() - cpu - self._own_cpu_seconds()
+                moments.append(_Moment(now, self.proxy.traffic, cpu, others))
                 last = now
             elif now - last > _PATIENCE_SECONDS:
                 raise BenchError(
@@ -200,13 +213,19 @@ class _Bench:
             time.sleep(_LOOK_SECONDS)
         return moments
 
+    def _own_cpu_seconds(self) -> float:
+        """Of this process (proxy, meters) and of the server."""
+        server = self.site.supervisor
+        return time.process_time() + (tree_cpu_seconds(server.pid) if server else 0.0)
+
     def _receipts(self) -> list[Receipt]:
         return read_receipts(self.site.server.campaign(self.plan.hash).receipts)
 
     def _row(self, idle: Idle, moments: list[_Moment], peak: float, after: float) -> Row:
         seconds = tuple(later.at - earlier.at for earlier, later in pairwise(moments))
         device_rounds = DEVICES * len(seconds)
-        traffic = moments[-1].traffic - moments[0].traffic
+        first, last = moments[0], moments[-1]
+        traffic = last.traffic - first.traffic
         lost = [r for r in self._receipts() if r.outcome is Outcome.LOST]
         return Row(
             name=self.setting.name,
@@ -217,8 +236,10 @@ class _Bench:
             idle_cpu_percent=idle.cpu_percent,
             after_round_memory_bytes=after,
             peak_memory_bytes=peak,
-            cpu_seconds_a_round=(moments[-1].cpu_seconds - moments[0].cpu_seconds) / device_rounds,
+            cpu_seconds_a_round=(last.cpu_seconds - first.cpu_seconds) / device_rounds,
             bytes_up_a_round=traffic.up / device_rounds,
             bytes_down_a_round=traffic.down / device_rounds,
             lost_attempts=len(lost),
+            other_cores_busy=(last.other_cpu_seconds - first.other_cpu_seconds)
+            / (last.at - first.at),
         )
