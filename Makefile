@@ -14,6 +14,19 @@ test: install lint
 bench: install
 	$(BIN)/python -m tacitly_simulations.bench --out out/bench.json
 
+# What docs/results.md shows: an hour on two cores. DATA is CoAuthor's folder.
+STUDY := $(BIN)/tacitly-sim run --data coauthor --data-dir $(DATA) --format json
+results: install
+	mkdir -p out/results
+	$(STUDY) > out/results/main.json
+	$(STUDY) --no-baselines --start public --train output.weight --train output.bias --clip-norm 2 \
+		> out/results/small.json
+	$(STUDY) --no-baselines --start public --epsilon 4 --private-rounds 8 --private-momentum 0.5 \
+		--private-learning-rate 1.5 --simulated-cohort 300 --simulated-cohort 1000 \
+		--simulated-cohort 3000 --simulated-cohort 10000 --simulated-cohort 100000 \
+		> out/results/cohort.json
+	$(BIN)/tacitly-sim plot out/results/cohort.json --out out/results/cohort.svg
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
