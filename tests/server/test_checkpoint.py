@@ -210,6 +210,22 @@ def test_a_line_torn_by_a_crash_is_cut_before_the_next(tmp_path: Path) -> None:
     assert read_receipts(path) == [first, second]
 
 
+def test_a_receipt_that_fits_in_part_is_an_error_and_can_be_cut(tmp_path: Path) -> None:
+    path = tmp_path / "receipts.jsonl"
+    first, second = receipt_of("a" * 64, 1), receipt_of("a" * 64, 2)
+    append_receipt(path, first)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 20, hard))
+    try:
+        with pytest.raises(ReceiptError, match="too large"):
+            append_receipt(path, second)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    cut_torn_line(path)
+    append_receipt(path, second)
+    assert read_receipts(path) == [first, second]
+
+
 def test_a_damaged_receipt_is_named_by_its_line(tmp_path: Path) -> None:
     path = tmp_path / "receipts.jsonl"
     append_receipt(path, receipt_of("a" * 64, 1))

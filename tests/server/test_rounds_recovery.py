@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from campaign_home import CampaignHome, make_home, subject
 
+from tacitly_common.errors import LedgerError
 from tacitly_server.ledger.population import AttemptKey, AttemptState, PopulationLedger
 from tacitly_server.rounds.checkpoint import Checkpoint, previous, save_checkpoint
 from tacitly_server.rounds.optimizer import OptimizerState
@@ -24,7 +25,19 @@ class Server:
 
     def __init__(self, made: CampaignHome) -> None:
         self.plan, self.directory = made.plan, made.directory
-        self.ledger = PopulationLedger(made.home.population_database)
+        self.database = made.home.population_database
+        self.ledger = PopulationLedger(self.database)
+
+    def ledger_as_it_is(self) -> bytes:
+        self.ledger.close()  # the last connection leaves all in one file
+        copy = self.database.read_bytes()
+        self.ledger = PopulationLedger(self.database)
+        return copy
+
+    def put_ledger_back(self, copy: bytes) -> None:
+        self.ledger.close()
+        self.database.write_bytes(copy)
+        self.ledger = PopulationLedger(self.database)
 
     def charge(self, round_number: int) -> AttemptKey:
         key = self.ledger.plan(self.plan.hash, round_number)
@@ -149,3 +162,24 @@ def test_an_attempt_whose_checkpoint_is_damaged_is_lost(server: Server) -> None:
     assert server.recover().round == 1
     assert server.ledger.state(key) is AttemptState.LOST
     assert previous(server.directory.checkpoint).exists()
+
+
+def test_a_ledger_older_than_the_checkpoint_is_refused(server: Server) -> None:
+    server.release(1)
+    older = server.ledger_as_it_is()
+    server.release(2)
+    server.directory.receipts.unlink()  # the checkpoint alone tells
+    server.put_ledger_back(older)
+    with pytest.raises(LedgerError, match=r"round 2 attempt 1.*put the newest population\.db back"):
+        server.recover()
+    assert not server.directory.receipts.exists()
+
+
+def test_a_ledger_that_was_removed_is_refused(server: Server) -> None:
+    empty = server.ledger_as_it_is()
+    lost = server.charge(1)
+    server.recover()  # publishes that it was lost
+    server.put_ledger_back(empty)
+    with pytest.raises(LedgerError, match="no charge for 1 finished attempts"):
+        server.recover()
+    assert server.ledger.state(lost) is None

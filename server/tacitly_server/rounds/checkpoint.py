@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_server.home import CampaignDirectory
+from tacitly_server.private_files import sync_directory
 from tacitly_server.rounds.optimizer import OptimizerState
 from tacitly_server.rounds.receipts import Receipt, model_sha256
 
@@ -94,7 +95,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             older.hardlink_to(path)
             older.replace(previous(path))
         temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise CheckpointError(
@@ -145,7 +146,8 @@ def read_initial(directory: CampaignDirectory, plan: CampaignPlan) -> Checkpoint
         model = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:
         raise CheckpointError(
-            f"{path}: no readable initial model ({type(error).__name__}); create the campaign anew"
+            f"{path}: no readable initial model ({type(error).__name__}); "
+            f"remove {directory.root} and create the campaign anew"
         ) from error
     if (
         model.dtype != np.float32
@@ -163,11 +165,3 @@ def _digest(parts: Mapping[str, NDArray[np.generic]]) -> bytes:
         digest.update(f"{name} {part.dtype.str} {part.shape}\n".encode())
         digest.update(np.ascontiguousarray(part).tobytes())
     return digest.digest()
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacitly_common.errors import TacitlyError
+from tacitly_server.private_files import sync_directory
 
 
 class ReceiptError(TacitlyError):
@@ -61,10 +62,14 @@ def append_receipt(path: Path, receipt: Receipt) -> None:
     """
     line = msgspec.json.encode(receipt) + b"\n"
     try:
+        first = not path.exists()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "ab", buffering=0) as stream:
+        with os.fdopen(descriptor, "ab") as stream:
             stream.write(line)
+            stream.flush()  # all of it: one write to a disk that fills up may take a part
             os.fsync(stream.fileno())
+        if first:
+            sync_directory(path.parent)
     except OSError as error:
         raise ReceiptError(f"{path}: {error.strerror}") from error
 

@@ -1,9 +1,11 @@
 """Where to go on after any kind of end, from what is on disk.
 
     1. The newest usable checkpoint, else the initial model.
-    2. Each attempt that was left open: PLANNED becomes VOID; CHARGED becomes RELEASED if the
+    2. What was released or published must be charged: a ledger that was removed, or put back
+       from an older copy, would give everybody a fresh budget.
+    3. Each attempt that was left open: PLANNED becomes VOID; CHARGED becomes RELEASED if the
        checkpoint is that attempt's, else LOST.
-    3. A receipt for each finished attempt that has none.
+    4. A receipt for each finished attempt that has none.
 
 Nothing is computed again under an old charge: a lost attempt is tried under a new number.
 """
@@ -12,6 +14,7 @@ import logging
 from typing import Final
 
 from tacitly_common.campaign import CampaignPlan
+from tacitly_common.errors import LedgerError
 from tacitly_server.home import CampaignDirectory
 from tacitly_server.ledger.population import AttemptState, PopulationLedger
 from tacitly_server.rounds.checkpoint import (
@@ -35,13 +38,15 @@ _LOG: Final = logging.getLogger(__name__)
 def recover(
     directory: CampaignDirectory, plan: CampaignPlan, ledger: PopulationLedger
 ) -> Checkpoint:
-    """The three steps above. Doing them twice changes nothing.
+    """The four steps above. Doing them twice changes nothing.
 
     Raises:
         CheckpointError: there are checkpoints, but none is usable; nothing was changed.
-        LedgerError, ReceiptError: the ledger or the receipts are damaged.
+        LedgerError, ReceiptError: the ledger or the receipts are damaged, or the ledger lacks
+            a charge.
     """
     checkpoint = newest_usable(directory, plan)
+    _check_charges(directory, plan, ledger, checkpoint)
     for attempt in ledger.open_attempts(plan.hash):
         key = attempt.key
         if attempt.state is AttemptState.PLANNED:
@@ -79,6 +84,30 @@ def newest_usable(directory: CampaignDirectory, plan: CampaignPlan) -> Checkpoin
             "from the initial model (what was spent stays spent)"
         )
     return read_initial(directory, plan)
+
+
+def _check_charges(
+    directory: CampaignDirectory,
+    plan: CampaignPlan,
+    ledger: PopulationLedger,
+    checkpoint: Checkpoint,
+) -> None:
+    """Every attempt that left a receipt or the checkpoint is one that the ledger charged."""
+    used = {(r.round, r.attempt) for r in read_receipts(directory.receipts)}
+    if checkpoint.round:
+        used.add((checkpoint.round, checkpoint.attempt))
+    unpaid = (AttemptState.PLANNED, AttemptState.VOID)
+    paid = {
+        (attempt.key.round, attempt.key.attempt)
+        for attempt in ledger.attempts(plan.hash)
+        if attempt.state not in unpaid
+    }
+    if missing := sorted(used - paid):
+        raise LedgerError(
+            f"the ledger holds no charge for {len(missing)} finished attempts of this campaign "
+            f"(first: round {missing[0][0]} attempt {missing[0][1]}); it is not the newest: "
+            "put the newest population.db back"
+        )
 
 
 def _complete_receipts(
