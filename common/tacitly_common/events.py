@@ -5,6 +5,7 @@ exists only on that person's machine. `to_json_line` and `from_json_line` are it
 serialised form (the store seals those lines; exports show them).
 """
 
+import math
 from enum import StrEnum
 from typing import Final
 
@@ -68,8 +69,17 @@ _DECODER: Final = msgspec.json.Decoder(Event)
 
 
 def to_json_line(event: Event) -> bytes:
-    """One UTF-8 JSON object without line breaks; fields at their default are left out."""
-    return _ENCODER.encode(event)
+    """One UTF-8 JSON object without line breaks; fields at their default are left out.
+
+    Raises:
+        ValidationError: JSON cannot say the event: NaN, infinity, half of a surrogate pair.
+    """
+    try:
+        if math.isfinite(event.x + event.y + event.dx + event.dy):
+            return _ENCODER.encode(event)
+    except UnicodeEncodeError:
+        pass
+    raise ValidationError("an event holds NaN, infinity or text that is no Unicode; leave it out")
 
 
 def from_json_line(line: bytes) -> Event:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tacitly_client.store import Damage, EventStore, StoreError
+from tacitly_common.errors import ValidationError
 from tacitly_common.events import Event, EventKind
 
 DAY_NS = 86_400 * 10**9
@@ -209,7 +210,7 @@ with EventStore.create(Path(sys.argv[1])) as store:
         print(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     store.append([event] * 10)
-    print(store.count())
+    print(store.count(), len(list(Path(sys.argv[1]).rglob("*.seg"))))
 """
 
 
@@ -220,9 +221,104 @@ def test_a_write_the_disk_refuses_is_named_and_loses_nothing_else(tmp_path: Path
         text=True,
         check=True,
     )
-    message, count = result.stdout.splitlines()
+    message, counts = result.stdout.splitlines()
     assert "were not stored, earlier ones are" in message
-    assert int(count) == 110
+    # The second segment: the first one's key and frame number have sealed what was refused.
+    assert counts.split() == ["110", "2"]
+
+
+def test_a_writer_whose_file_another_process_erases_goes_on_in_a_fresh_one(tmp_path: Path) -> None:
+    with EventStore.create(tmp_path) as writer:
+        writer.append(typed("abc"))
+        with EventStore.open(tmp_path) as other:
+            assert other.erase() == 3
+        writer.append(typed("de"))
+        assert [event.key for event in EventStore.open(tmp_path).events()] == ["d", "e"]
+
+
+def test_erasing_everything_leaves_no_day_that_was_worked_on(tmp_path: Path) -> None:
+    with EventStore.create(tmp_path) as store:
+        store.append(typed("abc"))
+        store.append(typed("xyz", start_ns=5 * DAY_NS))
+        store.erase(since_ns=6 * DAY_NS)
+        assert [path.name for path in (tmp_path / "segments").iterdir()] == ["1970-01-06"]
+        store.erase()
+    assert list((tmp_path / "segments").iterdir()) == []
+
+
+def test_survivors_have_their_name_on_the_disk_before_the_old_file_is_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = typed("abcdef")
+    store = EventStore.create(tmp_path)
+    store.append(events)
+    [old] = segments(tmp_path)
+    before = old.read_bytes()
+    fsync, synced = os.fsync, []
+
+    def noted(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        untouched = old.exists() and old.read_bytes() == before
+        synced.append((path, len(segments(tmp_path)), untouched))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    store.erase(events[0].wall_ns, events[3].wall_ns)
+    names = [entry for entry in synced if entry[0] in (old, old.parent)]
+    # The survivors' file made and named, the old one overwritten, the old one gone.
+    assert (old.parent, 2, True) in names[: names.index((old, 2, False))]
+    assert names[-1] == (old.parent, 1, False)
+
+
+def test_the_name_of_a_new_day_is_made_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    EventStore.create(tmp_path).close()
+    fsync, synced = os.fsync, []
+
+    def noted(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    with EventStore.open(tmp_path) as store:
+        store.append(typed("a"))
+    assert tmp_path / "segments" in synced
+
+
+def test_the_last_nanosecond_of_a_day_is_erased_with_its_day(tmp_path: Path) -> None:
+    with EventStore.create(tmp_path) as store:
+        store.append(typed("a", start_ns=20_000 * DAY_NS - 1))
+        assert store.erase(until_ns=20_000 * DAY_NS) == 1
+
+
+def test_a_frame_that_no_reader_would_accept_is_refused_and_loses_nothing_else(
+    tmp_path: Path,
+) -> None:
+    with EventStore.create(tmp_path) as store:
+        store.append(typed("a"))
+        overlong = Event(EventKind.FOCUS, 0, 1_700_000_000 * 10**9, app="x" * 2**24)
+        with pytest.raises(StoreError, match="were not stored"):
+            store.append([overlong])
+        store.append(typed("b"))
+        assert [event.key for event in store.events()] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Event(EventKind.POINTER_MOVE, 0, 0, x=float("nan")),
+        Event(EventKind.SCROLL, 0, 0, dy=float("inf")),
+        Event(EventKind.KEY_DOWN, 0, 0, key="\ud800"),
+        Event(EventKind.KEY_DOWN, 0, 2**80, key="a"),
+    ],
+)
+def test_an_event_that_could_not_be_read_back_is_refused(tmp_path: Path, event: Event) -> None:
+    with EventStore.create(tmp_path) as store:
+        store.append(typed("a"))
+        with pytest.raises(ValidationError):
+            store.append([event])
+        assert store.count() == 1
 
 
 WRITER = """

@@ -61,7 +61,10 @@ class FileKey:
             file.write(private.private_bytes_raw())
             file.flush()
             os.fsync(file.fileno())
-        self._public_path.write_bytes(private.public_key().public_bytes_raw())
+        with self._public_path.open("wb") as file:
+            file.write(private.public_key().public_bytes_raw())
+            file.flush()
+            os.fsync(file.fileno())
 
     def public_key(self) -> X25519PublicKey:
         return X25519PublicKey.from_public_bytes(_read_key(self._public_path))

@@ -7,17 +7,21 @@
 A segment has a fresh random key, sealed to the store's public key (HPKE, RFC 9180: X25519,
 HKDF-SHA256, AES-256-GCM), so whoever appends cannot read what other segments hold. A frame's
 nonce is its number and its associated data the header and that number: frames cannot be
-exchanged, reordered or repeated, and no nonce repeats because no key outlives its writer.
+exchanged, reordered or repeated. No nonce repeats: no key outlives its writer, and a writer ends
+with its first failed write (what a failed write left on the medium used that nonce already).
 
 A damaged frame costs itself; a damaged length or a torn end costs the rest of that file.
 """
 
+import fcntl
 import hashlib
 import os
 import secrets
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -34,6 +38,7 @@ _SEALED_KEY_BYTES: Final = 80
 _HEADER_BYTES: Final = len(_MAGIC) + 8 + _SEALED_KEY_BYTES
 _LENGTH: Final = struct.Struct("<I")
 _MAX_FRAME_BYTES: Final = 16 * 2**20
+_TAG_BYTES: Final = 16
 _INFO: Final = b"tacitly event segment 1"
 _SUITE: Final = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
@@ -62,7 +67,10 @@ def key_id(public_key: X25519PublicKey) -> bytes:
 
 
 class SegmentWriter:
-    """Appends frames to one new file. Each `append` is durable when it returns."""
+    """Appends frames to one new file. Each `append` is durable when it returns.
+
+    After an error of `append` the writer must be closed and not be used again.
+    """
 
     def __init__(self, path: Path, public_key: X25519PublicKey) -> None:
         key = secrets.token_bytes(32)
@@ -78,22 +86,36 @@ class SegmentWriter:
         except OSError as error:
             path.unlink(missing_ok=True)
             raise _write_error(path, error) from error
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
-    def append(self, events: Sequence[Event]) -> None:
-        """Write one frame and wait until it is on the disk.
+    def append(self, events: Sequence[Event]) -> bool:
+        """Write one frame and wait until it is on the disk; False if the file was erased.
 
         Raises:
-            StoreError: the disk is full or broken; the file is as it was before the call.
+            StoreError: the disk is full or broken, or the frame would be longer than a reader
+                accepts; the file is as it was before the call.
+            ValidationError: an event that JSON cannot say.
         """
         plain = b"\n".join(to_json_line(event) for event in events)
+        if len(plain) + _TAG_BYTES > _MAX_FRAME_BYTES:
+            raise StoreError(
+                f"{self._path}: {len(events)} events of {len(plain)} bytes exceed a frame of "
+                f"{_MAX_FRAME_BYTES} bytes and were not stored; leave the overlong ones out"
+            )
+        # Held until the frame is written: an erasure by another process comes before or after.
+        with locked(self._file):
+            if os.fstat(self._file.fileno()).st_nlink == 0:
+                return False
+            self._append_frame(plain)
+        return True
+
+    def _append_frame(self, plain: bytes) -> None:
         sealed = self._aead.encrypt(_nonce(self._frames), plain, _aad(self._header, self._frames))
         end = self._file.tell()
         try:
             self._write(_LENGTH.pack(len(sealed)) + sealed)
         except OSError as error:
             self._file.truncate(end)
-            self._file.seek(end)
             raise _write_error(self._path, error) from error
         self._frames += 1
 
@@ -194,8 +216,18 @@ def _write_error(path: Path, error: OSError) -> StoreError:
     )
 
 
-def _sync_directory(directory: Path) -> None:
-    """Make a new or removed name durable."""
+@contextmanager
+def locked(file: BinaryIO | FileIO) -> Iterator[None]:
+    """Hold the file for one process at a time: who appends a frame, and who erases."""
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the directory's new, renamed and removed names durable."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(descriptor)

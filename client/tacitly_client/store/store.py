@@ -5,25 +5,37 @@
     STORE/segments/2026-11-23/<uuid>.<uuid it replaces>.seg     after a partial erasure
 
 Erasing part of a segment writes the survivors to a new one that names the old, then removes
-the old: whichever moment a crash picks, one of the two counts and no event doubles.
+the old: whichever moment a crash picks, one of the two counts and no event doubles. Another
+process that was appending to an erased file goes on in a fresh one.
 """
 
 import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime
+from datetime import date
 from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from tacitly_client.store.keys import FileKey, KeyCustody
-from tacitly_client.store.segment import Damage, SegmentWriter, StoreError, read_segment
+from tacitly_client.store.segment import (
+    Damage,
+    SegmentWriter,
+    StoreError,
+    locked,
+    read_segment,
+    sync_directory,
+)
+from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.events import Event
 
 _FRAME_EVENTS: Final = 1_024
+_SHRED_BYTES: Final = 2**20
 _DAY_NS: Final = 86_400 * 10**9
+_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
+_ALWAYS_NS: Final = 10_000 * 366 * _DAY_NS  # beyond every date that has a day
 
 
 def raise_damage(damage: Damage) -> None:
@@ -32,7 +44,7 @@ def raise_damage(damage: Damage) -> None:
 
 
 class EventStore:
-    """Encrypted events of one person. A context manager; one writer at a time."""
+    """Encrypted events of one person. A context manager; safe with several processes."""
 
     def __init__(self, directory: Path, custody: KeyCustody) -> None:
         self._segments = directory / "segments"
@@ -50,6 +62,8 @@ class EventStore:
         custody = FileKey(directory)
         custody.create()
         (directory / "segments").mkdir(mode=0o700)
+        sync_directory(directory)
+        sync_directory(directory.parent)
         return cls(directory, custody)
 
     @classmethod
@@ -61,22 +75,23 @@ class EventStore:
         """
         if not (directory / "segments").is_dir():
             raise StoreError(f"{directory} holds no event store; run `tacitly-agent init` first")
-        for path in (directory / "segments").glob("*/*.seg"):
-            if path not in _live(path.parent):
+        store = cls(directory, FileKey(directory))
+        for day in store._days(*_bounds(None, None)):
+            for path in set(day.glob("*.seg")) - set(_live(day)):
                 _shred(path)
-        return cls(directory, FileKey(directory))
+        return store
 
     def append(self, events: Sequence[Event]) -> None:
         """Store events; durable on return.
 
         Raises:
-            StoreError: could not be written. Frames of at most 1,024 events before the failing
-                one are stored.
+            StoreError, ValidationError: could not be written. Frames of at most 1,024 events
+                before the failing one are stored.
         """
         for day, group in groupby(events, key=_day):
             batch = list(group)
             for start in range(0, len(batch), _FRAME_EVENTS):
-                self._writer(day).append(batch[start : start + _FRAME_EVENTS])
+                self._append_frame(day, batch[start : start + _FRAME_EVENTS])
 
     def events(
         self,
@@ -114,14 +129,13 @@ class EventStore:
         erased = 0
         for directory in self._days(low, high):
             for path in _live(directory):
-                events = list(self._read(path, lambda _damage: None))
-                kept = [event for event in events if not low <= event.wall_ns < high]
-                if len(kept) == len(events) and events:
-                    continue
-                if kept:
-                    self._write_replacement(path, kept)
-                _shred(path)
-                erased += len(events) - len(kept)
+                # Gone already: another process erases too.
+                with suppress(FileNotFoundError), path.open("rb") as file, locked(file):
+                    erased += self._erase_in(path, low, high)
+            # An empty day would still tell that this person was active on it.
+            with suppress(OSError):
+                directory.rmdir()
+        sync_directory(self._segments)
         return erased
 
     def close(self) -> None:
@@ -141,10 +155,31 @@ class EventStore:
     ) -> None:
         self.close()
 
+    def _append_frame(self, day: date, events: Sequence[Event]) -> None:
+        try:
+            while not self._writer(day).append(events):
+                self._writers.pop(day).close()
+        except TacitlyError:
+            if day in self._writers:
+                self._writers.pop(day).close()
+            raise
+
+    def _erase_in(self, path: Path, low: int, high: int) -> int:
+        events = list(self._read(path, lambda _damage: None))
+        kept = [event for event in events if not low <= event.wall_ns < high]
+        if len(kept) == len(events) and events:
+            return 0
+        if kept:
+            self._write_replacement(path, kept)
+        _shred(path)
+        return len(events) - len(kept)
+
     def _writer(self, day: date) -> SegmentWriter:
         if day not in self._writers:
             directory = self._segments / day.isoformat()
-            directory.mkdir(mode=0o700, exist_ok=True)
+            with suppress(FileExistsError):
+                directory.mkdir(mode=0o700)
+                sync_directory(self._segments)
             path = directory / f"{uuid.uuid4().hex}.seg"
             self._writers[day] = SegmentWriter(path, self._custody.public_key())
         return self._writers[day]
@@ -157,6 +192,8 @@ class EventStore:
             writer.append(events[start : start + _FRAME_EVENTS])
         writer.close()
         new.rename(new.with_suffix(".seg"))
+        # Before the old file is overwritten: or a power cut could leave neither.
+        sync_directory(new.parent)
 
     def _read(self, path: Path, on_damage: Callable[[Damage], None]) -> Iterator[Event]:
         return read_segment(path, self._custody.private_key(), on_damage)
@@ -164,7 +201,7 @@ class EventStore:
     def _days(self, low: int, high: int) -> list[Path]:
         return [
             path
-            for path in sorted(self._segments.iterdir())
+            for path in sorted(self._segments.glob("[0-9]*-[0-9]*-[0-9]*"))
             if low < _day_start_ns(path) + _DAY_NS and _day_start_ns(path) < high
         ]
 
@@ -177,24 +214,32 @@ def _live(directory: Path) -> list[Path]:
 
 
 def _day(event: Event) -> date:
-    return datetime.fromtimestamp(event.wall_ns / 1e9, UTC).date()
+    # In integers: a float would round the day's last nanoseconds into the next day.
+    try:
+        return date.fromordinal(_EPOCH_DAY + event.wall_ns // _DAY_NS)
+    except (ValueError, OverflowError):
+        raise ValidationError(
+            "an event's wall_ns lies outside the years 1 to 9999; give nanoseconds since 1970"
+        ) from None
 
 
 def _day_start_ns(directory: Path) -> int:
-    start = datetime.combine(date.fromisoformat(directory.name), datetime.min.time(), UTC)
-    return int(start.timestamp()) * 10**9
+    return (date.fromisoformat(directory.name).toordinal() - _EPOCH_DAY) * _DAY_NS
 
 
 def _bounds(since_ns: int | None, until_ns: int | None) -> tuple[int, int]:
     return (
-        -(2**63) if since_ns is None else since_ns,
-        2**63 if until_ns is None else until_ns,
+        -_ALWAYS_NS if since_ns is None else since_ns,
+        _ALWAYS_NS if until_ns is None else until_ns,
     )
 
 
 def _shred(path: Path) -> None:
     """Overwrite, sync, unlink; nothing if another process was faster."""
     with suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
-        file.write(os.urandom(path.stat().st_size))
+        left = os.fstat(file.fileno()).st_size
+        while left > 0:
+            left -= file.write(os.urandom(min(left, _SHRED_BYTES)))
         os.fsync(file.fileno())
         path.unlink()
+        sync_directory(path.parent)
