@@ -73,9 +73,13 @@ class DeviceLedger:
         self._lifetime_cap = lifetime_cap_nano_rho
         with self._translated():
             self._db = sqlite3.connect(path, timeout=_BUSY_TIMEOUT_SECONDS, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            self._db.executescript(_SCHEMA)
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                self._db.executescript(_SCHEMA)
+            except sqlite3.Error:
+                self._db.close()
+                raise
         path.chmod(0o600)
 
     def charge(self, key: AttemptKey, *, cost_nano_rho: int, campaign_cap_nano_rho: int) -> bool:
