@@ -27,6 +27,7 @@ _SERVER_LIFETIME: Final = timedelta(days=397)
 # Devices' clocks may be late: a fresh certificate must be valid for them too.
 _BACKDATED: Final = timedelta(days=1)
 _MAX_COMMON_NAME: Final = 64
+_RENEWAL: Final = "run `tacitly-server renew --name HOST`"
 _KEY_REPAIR: Final = "run `tacitly-server renew` (server.key), or put it back from a backup"
 
 
@@ -201,22 +202,20 @@ def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _read_certificate(path: Path) -> x509.Certificate:
+    renewable = path.name == "server.crt"
     try:
         return x509.load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
-        raise CertificateError(
-            f"{path}: {error.strerror}; run `tacitly-server init` first"
-        ) from error
+        repair = _RENEWAL if renewable else "run `tacitly-server init` first"
+        raise CertificateError(f"{path}: {error.strerror}; {repair}") from error
     except ValueError as error:
-        repair = (
-            "run `tacitly-server renew --name HOST`"
-            if path.name == "server.crt"
-            else "put it back from a backup or from a device"
-        )
+        repair = _RENEWAL if renewable else "put it back from a backup or from a device"
         raise CertificateError(f"{path} is not a PEM certificate; {repair}") from error
 
 
 def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    if not path.exists():  # `init` makes none for an authority that is there
+        raise CertificateError(f"{path} is missing; {_KEY_REPAIR}")
     pem = read_private(path)
     try:
         key = serialization.load_pem_private_key(pem, password=None)

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
@@ -13,6 +14,8 @@ from tacitly_server.control import Control, ControlError
 from tacitly_server.home import ServerHome
 from tacitly_server.ledger.subjects import Subjects, subject_name
 from tacitly_server.private_files import read_private
+
+_NIST_CURVES: Final = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +42,9 @@ def read_public_key(document: bytes, *, source: str = "public key") -> ec.Ellipt
         key = load(document)
     except (ValueError, UnsupportedAlgorithm):
         key = None
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not key.curve.name.startswith("secp"):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, _NIST_CURVES):
         raise ValidationError(
-            f"{source} is not a public EC key; give what `tacitly-agent init` printed"
+            f"{source} is not a public key on a NIST curve; give what `tacitly-agent init` printed"
         )
     return key
 

@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,7 +49,11 @@ class Backoff:
 
 @dataclass(slots=True)
 class Child:
-    """One process that should always run. Its output is appended to `log`."""
+    """One process that should always run.
+
+    Its output is appended to `log`, of which at most `log_bytes` are kept, and as many again in
+    a file beside it: callers from outside can make a server write.
+    """
 
     name: str
     command: Sequence[str]
@@ -56,6 +61,7 @@ class Child:
     log: Path
     clock: Callable[[], float]
     report: Callable[[str], None]
+    log_bytes: int = _LOG_BYTES
     restarts: int = 0
     exit_code: int | None = None
     _process: subprocess.Popen[bytes] | None = None
@@ -71,7 +77,8 @@ class Child:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def tend(self) -> None:
-        """Start it if it does not run and its pause is over; notice its end."""
+        """Start it if it does not run and its pause is over; notice its end; cut its log."""
+        self._cut_log()
         if self._process is not None:
             exit_code = self._process.poll()
             if exit_code is None:
@@ -87,8 +94,6 @@ class Child:
             self._start()
 
     def _start(self) -> None:
-        if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
-            self.log.replace(self.log.with_suffix(".log.old"))
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
                 self.command,
@@ -100,6 +105,12 @@ class Child:
                 process_group=0,
             )
         self._started_at = self.clock()
+
+    def _cut_log(self) -> None:
+        """Move a long log's content away; the process, which appends, goes on in the same file."""
+        if self.log.exists() and self.log.stat().st_size > self.log_bytes:
+            shutil.copyfile(self.log, self.log.with_suffix(".log.old"))
+            os.truncate(self.log, 0)
 
     def end(self, seconds: float) -> None:
         """Ask it to end (SIGTERM); kill it after `seconds`."""

@@ -142,6 +142,21 @@ def test_a_damaged_certificate_and_key_are_named(tls: Path) -> None:
     assert check(tls, now=NOW)
 
 
+def test_a_lost_part_is_said_with_the_command_that_makes_it_anew(tls: Path) -> None:
+    (tls / "server.key").unlink()
+    with pytest.raises(CertificateError, match=r"server\.key is missing; run .*renew`"):
+        check(tls, now=NOW)
+    renew(tls, now=NOW)
+    assert check(tls, now=NOW)
+
+    (tls / "server.crt").unlink()
+    for act in (check, renew):
+        with pytest.raises(CertificateError, match=r"server\.crt: No such file.*renew --name"):
+            act(tls, now=NOW)
+    renew(tls, NAMES, now=NOW)
+    assert check(tls, now=NOW)
+
+
 def test_what_was_never_made_is_said(tmp_path: Path) -> None:
     with pytest.raises(CertificateError, match="run `tacitly-server init` first"):
         check(tmp_path, now=NOW)

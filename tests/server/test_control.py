@@ -113,12 +113,16 @@ def test_pem_and_openssh_are_the_same_key(key: ec.EllipticCurvePublicKey) -> Non
     assert [fingerprint(one) for one in read] == [fingerprint(key)] * 2
 
 
-def test_what_is_no_ec_key_is_refused_and_not_shown() -> None:
+def test_what_is_no_key_on_a_nist_curve_is_refused_and_not_shown() -> None:
     private = ed25519.Ed25519PrivateKey.generate()
+    public_keys = (private.public_key(), ec.generate_private_key(ec.SECP256K1()).public_key())
     others = [
         b"PRIVATE THING",
-        private.public_key().public_bytes(
-            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        *(
+            key.public_bytes(
+                serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            for key in public_keys
         ),
         private.private_bytes(
             serialization.Encoding.PEM,
@@ -127,6 +131,6 @@ def test_what_is_no_ec_key_is_refused_and_not_shown() -> None:
         ),
     ]
     for document in others:
-        with pytest.raises(ValidationError, match="is not a public EC key") as refusal:
+        with pytest.raises(ValidationError, match="is not a public key on a NIST curve") as refusal:
             read_public_key(document, source="given.pub")
         assert document.decode() not in str(refusal.value)
