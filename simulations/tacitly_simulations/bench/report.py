@@ -31,7 +31,7 @@ def show(console: Console, rows: Sequence[Row], timing: Timing) -> None:
     """Print the table; every "x" is against stock in this same run."""
     stock = next(row for row in rows if row.name == STOCK)
     table = Table(title="Two devices, one server, the same training. All but seconds: a device.")
-    table.add_column()
+    table.add_column(no_wrap=True)
     for row in rows:
         table.add_column(row.label, justify="right")
     for heading, value, digits, compared in _LINES:
