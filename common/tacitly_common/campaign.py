@@ -86,6 +86,7 @@ class SubjectMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     def __post_init__(self) -> None:
         positive(clip_norm=self.clip_norm, noise_multiplier=self.noise_multiplier)
+        in_range(Decimal("0.000001"), 1_000_000, noise_multiplier=self.noise_multiplier)
         in_range(8, 24, grid_bits=self.grid_bits)
 
 
@@ -189,11 +190,12 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         sha256_hex(initial_model_hash=self.initial_model_hash, app_hash=self.app_hash)
         in_range(1, 1_000_000, rounds=self.rounds)
         in_range(1, 1_000_000, participations=self.participations)
+        probability(delta=self.delta)
         largest_delta = Decimal(1) / (10 * self.cohort.population)
-        if not 0 < self.delta <= largest_delta:
+        if self.delta > largest_delta:
             raise PlanError(
                 f"delta is {self.delta}; for a population of {self.cohort.population} it must be "
-                f"> 0 and at most 1/(10 x population) = {largest_delta:.3g}"
+                f"at most 1/(10 x population) = {largest_delta:.3g}"
             )
 
     @property

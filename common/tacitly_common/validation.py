@@ -18,31 +18,36 @@ Number = int | float | Decimal
 
 
 def positive(**values: Number) -> None:
-    """Each value is finite and > 0."""
+    """Each value is finite and > 0, also as the float it may become (1e-400 does not)."""
     for name, value in values.items():
-        if not (math.isfinite(value) and value > 0):
+        if _is_nan(value) or not (math.isfinite(value) and float(value) > 0):
             raise ValidationError(f"{name} must be > 0, got {value}")
 
 
 def non_negative(**values: Number) -> None:
     """Each value is finite and >= 0."""
     for name, value in values.items():
-        if not (math.isfinite(value) and value >= 0):
+        if _is_nan(value) or not (math.isfinite(value) and value >= 0):
             raise ValidationError(f"{name} must be >= 0, got {value}")
 
 
 def in_range(low: Number, high: Number, **values: Number) -> None:
     """Each value lies in [low, high]."""
     for name, value in values.items():
-        if not (low <= value <= high):
+        if _is_nan(value) or not (low <= value <= high):
             raise ValidationError(f"{name} must lie in [{low}, {high}], got {value}")
 
 
 def probability(**values: Number) -> None:
     """Each value lies strictly between 0 and 1, or is 1."""
     for name, value in values.items():
-        if not (0 < value <= 1):
+        if _is_nan(value) or not (0 < value <= 1):
             raise ValidationError(f"{name} must lie in (0, 1], got {value}")
+
+
+def _is_nan(value: Number) -> bool:
+    # Comparing a Decimal NaN raises ArithmeticError, which nobody expects of a check.
+    return value.is_nan() if isinstance(value, Decimal) else math.isnan(value)
 
 
 def sha256_hex(**values: str) -> None:

@@ -49,6 +49,12 @@ def test_unknown_missing_and_mistyped_fields_are_refused_and_placed() -> None:
     [
         (b'"noise_multiplier":"3.78"', b'"noise_multiplier":"0"', "noise_multiplier must be > 0"),
         (b'"noise_multiplier":"3.78"', b'"noise_multiplier":"NaN"', "noise_multiplier must be > 0"),
+        (b'"noise_multiplier":"3.78"', b'"noise_multiplier":"1e-9"', r"lie in \[0.000001, "),
+        (b'"clip_norm":"0.5"', b'"clip_norm":"1e-400"', "clip_norm must be > 0"),
+        (b'"sample_rate":"0.1"', b'"sample_rate":"NaN"', "sample_rate must lie in"),
+        (b'"momentum":"0.9"', b'"momentum":"sNaN"', "momentum must lie in"),
+        (b'"delta":"0.000001"', b'"delta":"NaN"', "delta must lie in"),
+        (b'"delta":"0.000001"', b'"delta":"0"', "delta must lie in"),
         (b'"minimum":4', b'"minimum":9', r"minimum must lie in \[2, 8\]"),
         (b'"minimum":4', b'"minimum":1', r"minimum must lie in \[2, 8\]"),
         (b'"delta":"0.000001"', b'"delta":"0.01"', "at most 1/"),
