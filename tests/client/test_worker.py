@@ -5,6 +5,7 @@ import io
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -97,6 +98,28 @@ def test_stdout_holds_frames_alone_and_a_fault_shows_its_type_alone(tmp_path):
     assert done.stderr.count(b"stray print") == done.stderr.count(b"stray bytes") == 3
     assert b"RuntimeError" in done.stderr
     assert b"hunter2" not in done.stderr + done.stdout
+
+
+ASKS_WHETHER_IT_IS_DUMPED = """
+import ctypes, sys
+import tacitly_client.training.worker as worker
+def asked(*_):
+    print("dumpable", ctypes.CDLL(None).prctl(3, 0, 0, 0, 0), file=sys.stderr)
+    print(open("/proc/self/limits").read(), file=sys.stderr)
+worker.serve = asked
+worker.main(["--home", sys.argv[1]])
+"""
+
+
+def test_a_crash_would_leave_no_core_with_what_was_typed(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", ASKS_WHETHER_IT_IS_DUMPED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "dumpable 0" in done.stderr
+    assert re.search(r"Max core file size +0 +0 ", done.stderr)
 
 
 def test_a_home_without_an_agent_ends_it_with_the_fix_and_no_torch(tmp_path):

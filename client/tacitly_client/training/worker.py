@@ -8,8 +8,10 @@ torch and Opacus take seconds and 340 MB to load. They are loaded after argument
 plan are checked, and gone when the process ends, so an idle agent holds neither.
 """
 
+import ctypes
 import io
 import os
+import resource
 import select
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 # The node may have given this round up while we loaded; the next one then finds us loaded.
 _FIRST_JOB_SECONDS: Final = 60.0
+_PR_SET_DUMPABLE: Final = 4
 
 
 @click.command()
@@ -31,6 +34,7 @@ def main(home: Path) -> None:
     from tacitly_client.home import AgentHome
     from tacitly_common.errors import TacitlyError
 
+    forbid_dumps()
     # Unbuffered: bytes of a next job must stay in the pipe, where `select` sees them.
     requests = io.BufferedReader(io.FileIO(os.dup(0), "rb"), buffer_size=1)
     replies = io.BufferedWriter(io.FileIO(os.dup(1), "wb"))
@@ -40,6 +44,17 @@ def main(home: Path) -> None:
     except TacitlyError as error:
         print(f"tacitly trainer: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+def forbid_dumps() -> None:
+    """No crash leaves this process's memory, which holds what was typed, on a disk.
+
+    On Linux also: no process of the same user reads it, and a core is not piped to a program,
+    which the limit alone does not prevent.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:
