@@ -33,7 +33,9 @@ Flower's message carries these other fields; all are constants or echoes of the 
 | clientapp_runtime_list (in PushMessages) | empty: the stock client reports its run time here |
 
 Not covered by the bytes: when they are sent, and from which network address. The time between
-task and reply depends on the plan's public number of steps and on the machine's speed.
+task and reply grows with the machine's slowness, but also with the number of stored events and
+of training windows (up to the plan's `max_windows`): a server that times many rounds learns about
+how much a person works. Nothing accounts for that yet.
 """
 
 import hashlib
