@@ -92,8 +92,10 @@ def init(
     from tacitly_client.store import EventStore
     from tacitly_common.accounting.subject import cap_nano_rho
     from tacitly_common.campaign import read_plan
+    from tacitly_common.vocabulary import Vocabulary
 
     agreed = read_plan(plan)
+    Vocabulary(agreed.tokens)  # of a version that this Tacitly has, or nothing is set up
     settings = AgentSettings(
         server=server,
         lifetime_cap_nano_rho=cap_nano_rho(lifetime_epsilon, float(agreed.delta)),
@@ -147,7 +149,7 @@ def status(home: Path) -> None:
     """Show what is stored, what has been spent and what has left this machine."""
     from tacitly_client.home import AgentHome, read_settings
     from tacitly_client.ledger import DeviceLedger
-    from tacitly_client.store import EventStore
+    from tacitly_client.store import Damage, EventStore, StoreError
     from tacitly_common.accounting.subject import epsilon_of
     from tacitly_common.campaign import read_plan
 
@@ -158,8 +160,13 @@ def status(home: Path) -> None:
     with DeviceLedger(place.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho) as ledger:
         spent, spent_here = ledger.spent_nano_rho(), ledger.spent_nano_rho(plan.hash)
     left = place.egress_journal.read_bytes().count(b"\n") if place.egress_journal.exists() else 0
-    with EventStore.open(place.store) as store:
-        stored = store.count()
+    damages: list[Damage] = []
+    problem: StoreError | None = None
+    try:
+        with EventStore.open(place.store) as store:
+            stored = f"{store.count(on_damage=damages.append)}"
+    except StoreError as error:
+        stored, problem = "unreadable", error
     click.echo(f"campaign          {plan.name} ({plan.purpose})")
     click.echo(f"events stored     {stored} (encrypted, on this machine only)")
     click.echo(f"messages sent     {left} (each listed in {place.egress_journal})")
@@ -170,6 +177,13 @@ def status(home: Path) -> None:
         click.echo(
             f"{name}   ε {epsilon_of(amount, delta):.3f} of {epsilon_of(cap, delta):.3f}"
             f" at δ = {plan.delta} ({amount} of {cap} nano-ρ)"
+        )
+    if problem:
+        raise problem
+    if damages:
+        raise StoreError(
+            f"{len(damages)} part(s) of the store cannot be read and are left out, the rest is in "
+            f"use; restore the file from a backup if you have one: {damages[0]}"
         )
 
 

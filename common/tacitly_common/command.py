@@ -14,3 +14,7 @@ def run_command(name: str, command: click.Command) -> None:
     except TacitlyError as error:
         click.echo(f"{name}: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk, a missing permission: the system's words and the place say it all.
+        click.echo(f"{name}: {error.filename or 'input or output'}: {error.strerror}", err=True)
+        sys.exit(1)

@@ -6,6 +6,7 @@ earlier process, a new run of the same campaign goes on from the last released r
 """
 
 import logging
+import logging.handlers
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from tacitly_server.ledger.subjects import Subjects
 from tacitly_server.rounds.campaign import Campaign, run_campaign
 
 _LOG: Final = logging.getLogger(__name__)
+_LOG_BYTES: Final = 16 * 1024 * 1024
 
 app = ServerApp()
 
@@ -38,7 +40,7 @@ def main(grid: Grid, context: Context) -> None:
     home = _home()
     directory, plan = _campaign(home, context)
     with (
-        _progress_on_stderr(),
+        _log_in(home.logs),
         PopulationLedger(home.population_database) as ledger,
         Subjects(home.population_database) as subjects,
     ):
@@ -77,9 +79,13 @@ def _campaign(home: ServerHome, context: Context) -> tuple[CampaignDirectory, Ca
 
 
 @contextmanager
-def _progress_on_stderr() -> Iterator[None]:
-    """Progress to standard error, which Flower keeps with the run."""
-    logger, handler = logging.getLogger("tacitly_server"), logging.StreamHandler()
+def _log_in(directory: Path) -> Iterator[None]:
+    """Progress and troubles to a file: Flower puts standard error where no operator looks."""
+    directory.mkdir(mode=0o700, exist_ok=True)
+    logger = logging.getLogger("tacitly_server")
+    handler = logging.handlers.RotatingFileHandler(
+        directory / "serverapp.log", maxBytes=_LOG_BYTES, backupCount=1
+    )
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -87,3 +93,4 @@ def _progress_on_stderr() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(handler)
+        handler.close()

@@ -4,6 +4,7 @@ campaigns/HASH/plan.json initial.npy      written here, all or nothing
 campaigns/HASH/checkpoint.npz receipts.jsonl   written by the ServerApp (rounds/)
 """
 
+import io
 import re
 import shutil
 import tempfile
@@ -16,9 +17,10 @@ from numpy.typing import NDArray
 
 from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.errors import ValidationError
+from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
 from tacitly_server.home import CampaignDirectory, ServerHome
-from tacitly_server.private_files import write_private
+from tacitly_server.private_files import sync_directory, write_private
 from tacitly_server.rounds.receipts import Outcome, model_sha256, read_receipts
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -43,8 +45,10 @@ def create_campaign(
     """File a campaign; the same one again changes nothing.
 
     Raises:
-        ValidationError: the vector or the application is not what the plan names.
+        ValidationError: the vector, the application or the vocabulary's version is not what the
+            plan names.
     """
+    Vocabulary(plan.tokens)
     if plan.app_hash != app_hash():
         raise ValidationError(
             f"the plan is for the application {plan.app_hash[:12]}..., this server's is "
@@ -67,9 +71,11 @@ def create_campaign(
     try:
         unfinished = CampaignDirectory(partial)
         write_private(unfinished.plan, plan.to_json())
-        with unfinished.initial_model.open("wb") as file:
-            np.save(file, initial_vector)
+        content = io.BytesIO()
+        np.save(content, initial_vector)
+        write_private(unfinished.initial_model, content.getvalue())
         partial.rename(directory.root)
+        sync_directory(home.campaigns)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise ValidationError(

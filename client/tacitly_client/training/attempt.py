@@ -15,6 +15,7 @@ one (step 2), so nothing is noised twice under one charge.
 import fcntl
 import hashlib
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
-from tacitly_client.store import EventStore
+from tacitly_client.store import Damage, EventStore
 from tacitly_client.training.local import train
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import Job
@@ -128,9 +129,14 @@ def _windows(home: AgentHome, plan: CampaignPlan) -> NDArray[np.int64]:
             f"{vocabulary.size}; agree to a plan where they are equal"
         )
     with EventStore.open(home.store) as store:
-        tokens = vocabulary.encode(store.events())
+        # A damaged part costs itself alone; `tacitly-agent status` shows it.
+        tokens = vocabulary.encode(store.events(on_damage=_say))
     older, _ = split_by_time(tokens)
     return training_windows(older, plan.record)
+
+
+def _say(damage: Damage) -> None:
+    print(f"tacitly trainer: left out: {damage}", file=sys.stderr, flush=True)
 
 
 @contextmanager
