@@ -160,7 +160,11 @@ class Study:
         trained_parameters = self._model.trainable_parameters
         rows = []
         for row in self.rows():
-            self.progress(f"{row.method}: top-1 {row.top1:.1%}")
+            epsilon = "" if row.epsilon is None else f", ε = {row.epsilon:g}"
+            self.progress(
+                f"{row.method}{epsilon}: "
+                f"top-1 {row.top1:.1%}, top-3 {row.top3:.1%}, perplexity {row.perplexity:.2f}"
+            )
             rows.append(row)
         return Report(
             data=self.data,
