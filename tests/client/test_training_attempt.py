@@ -105,10 +105,13 @@ def test_a_later_round_may_start_from_any_finite_model(home, plan):
     assert ask(home, plan, round_=2, body=body)[0] is ReplyCode.OK
 
 
-def test_without_events_nothing_is_charged(tmp_path, plan):
+def test_an_empty_store_is_charged_and_answered_with_noise_like_any_other(tmp_path, plan):
     home = make_home(tmp_path / "agent", plan, text="")
-    assert ask(home, plan) == (ReplyCode.NO_DATA, b"")
-    assert spent(home) == 0
+    code, update = ask(home, plan)
+    assert code is ReplyCode.OK
+    assert len(update) == 4 * plan.model.trainable_parameters
+    assert np.frombuffer(update, "<i4").any()
+    assert spent(home) == JOB_COST
 
 
 @pytest.mark.parametrize("lifetime_attempts", [2, 100])

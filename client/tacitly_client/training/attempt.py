@@ -2,7 +2,8 @@
 
     1. Refuse another plan, a round the plan does not have, a model that is not the plan's.
     2. An attempt seen before: its kept result again, byte for byte; without one it is LOST.
-    3. Windows of the person's events, the held-out part left alone. None: nothing to pay for.
+    3. Windows of the person's events, the held-out part left alone. Without any the attempt goes
+       on all the same and ends in noise: a refusal would tell, unpaid, that nothing was typed.
     4. CHARGE the device ledger. Durable before anything is computed from the events.
     5. Train, and keep the record level's account.
     6. Clip, noise, encode; keep the result durably.
@@ -55,7 +56,6 @@ def answer(
     | UNKNOWN_PLAN       | not the plan this device agreed to                                |
     | ROUND_OUT_OF_RANGE | not in 1..plan.rounds                                             |
     | WRONG_MODEL        | length, NaN, infinity; in the first round also another start      |
-    | NO_DATA            | not one window of events; nothing was charged                     |
     | BUDGET_EXHAUSTED   | the charge would pass a cap; nothing was charged                  |
     | DEVICE_FAULT       | paid for earlier, and lost                                        |
 
@@ -80,8 +80,6 @@ def answer(
         if ledger.state(key) is not None:
             return _seen_before(ledger, outbox, key)
         windows = _windows(home, plan)
-        if not len(windows):
-            return ReplyCode.NO_DATA, b""
         try:
             ledger.charge(
                 key, cost_nano_rho=plan.cost_nano_rho, campaign_cap_nano_rho=plan.cap_nano_rho
