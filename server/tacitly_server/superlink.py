@@ -11,6 +11,7 @@ import argparse
 import ipaddress
 import logging
 import os
+import resource
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -142,11 +143,15 @@ def serve(home: ServerHome, *, host: str, port: int) -> None:
     import uvicorn
 
     from tacitly_server import flower_port as flower
+    from tacitly_server.connections import BoundedConnection
 
+    # Connections in the middle of a TLS handshake are files too, and bounded by nothing else.
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     config = uvicorn.Config(
         superlink_app(home, secrets, RequestLimits(), host=host, port=port),
-        # httptools sets no bound on headers; h11 does.
-        http="h11",
+        # On h11: httptools sets no bound on headers.
+        http=BoundedConnection,
         h11_max_incomplete_event_size=_HEADER_BYTES,
         ws="none",
         # A header does not decide where a request comes from.
