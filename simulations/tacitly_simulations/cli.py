@@ -60,10 +60,8 @@ def demo(data_dir: Path | None, out: Path, agents: int, rounds: int) -> None:
 )
 @click.option(
     "--least-tokens",
-    type=click.IntRange(min=10),
-    default=100,
-    show_default=True,
-    help="Leave out persons with fewer tokens.",
+    type=click.IntRange(min=5),
+    help="Leave out persons with fewer tokens [default: by data set].",
 )
 @click.option(
     "--epsilon",
@@ -111,7 +109,7 @@ def run(
     data: str,
     data_dir: Path,
     persons: int,
-    least_tokens: int,
+    least_tokens: int | None,
     processes: int | None,
     form: str,
     **options: Any,
@@ -121,13 +119,14 @@ def run(
     The newest fifth of each person's events is predicted. Progress goes to stderr.
     """
     from tacitly_simulations.datasets import load
-    from tacitly_simulations.population import clients, token_plan
+    from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
     recorded = load(data, data_dir)
-    people = clients(recorded, token_plan(data), at_least_tokens=least_tokens, most=persons)
+    least = least_tokens or LEAST_TOKENS[data]
+    people = clients(recorded, token_plan(data), at_least_tokens=least, most=persons)
     progress(f"{data}: {len(people)} persons")
     # Slow to import, and of no use to data that cannot be read.
     from tacitly_simulations.study import run_study

@@ -27,6 +27,18 @@ FAMILIES: Final = MappingProxyType(
     }
 )
 
+# Persons with fewer tokens are left out of a study: one who wrote three words tells nothing
+# about a model. AdSERP's recordings are single page visits, which give some ten strokes each.
+LEAST_TOKENS: Final = MappingProxyType(
+    {
+        "adserp_sample": 5,
+        "coauthor": 500,
+        "keyboard_field_study": 150,
+        "mousetrap_kh2017": 50,
+        "shakespeare_roles": 2_000,
+        "ubuntu_irc": 2_000,
+    }
+)
 # Enough to type most of the public text once; each has habits of their own.
 _PUBLIC_TYPISTS: Final = 10
 _PUBLIC_EVENTS: Final = 70_000

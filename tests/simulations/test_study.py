@@ -11,6 +11,9 @@ import pytest
 
 from tacitly_common.accounting.subject import cap_nano_rho, nano_rho_per_participation
 from tacitly_common.errors import ValidationError
+from tacitly_simulations.datasets import DATASETS, load
+from tacitly_simulations.ngram import pooled_ngram
+from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
 from tacitly_simulations.study_settings import (
     StudySettings,
     largest_delta,
@@ -49,8 +52,9 @@ def writers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_prints_one_json_document_with_every_method(writers: Path) -> None:
     ended = run(
-        *("--data", "coauthor", "--data-dir", writers, "--persons", 3, "--rounds", 1),
-        *("--private-rounds", 1, "--epsilon", 4, "--format", "json", "--processes", 1),
+        *("--data", "coauthor", "--data-dir", writers, "--persons", 3),
+        *("--least-tokens", 100, "--rounds", 1, "--private-rounds", 1, "--epsilon", 4),
+        *("--format", "json", "--processes", 1),
     )
     assert ended.returncode == 0, ended.stderr
     report: dict[str, Any] = json.loads(ended.stdout)
@@ -99,7 +103,10 @@ def test_data_that_are_not_there_are_one_clear_line(
 
 
 def test_an_unknown_tensor_is_refused_before_anything_runs(writers: Path) -> None:
-    ended = run("--data", "coauthor", "--data-dir", writers, "--train", "nothing")
+    ended = run(
+        *("--data", "coauthor", "--data-dir", writers, "--least-tokens", 100),
+        *("--train", "nothing"),
+    )
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "trainable names 'nothing'; the tensors are" in ended.stderr
     assert "bigram" not in ended.stderr
@@ -139,3 +146,15 @@ def test_the_record_level_costs_more_with_every_round() -> None:
 def test_settings_out_of_bounds_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         StudySettings(**settings)
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_every_data_set_has_people_by_default(shared_data: Path, name: str) -> None:
+    people = clients(
+        load(name, shared_data / name),
+        token_plan(name),
+        at_least_tokens=LEAST_TOKENS[name],
+        most=5,
+    )
+    assert len(people) == 5
+    assert pooled_ngram([person.tokens for person in people], 3).predictions > 0
