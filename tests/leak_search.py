@@ -3,8 +3,9 @@
     forms = secret_forms("what was typed", Vocabulary(plan.tokens))
     found(data, forms)        # names of the forms that are there, empty if none is
 
-A form is a set of byte patterns. It holds every run of `_TEXT_RUN` characters, or of
-`_TOKEN_RUN` tokens, of the secret: a part of it, or one training window, is a leak as well.
+A form is a set of byte patterns, each of a part of the secret, since a part of it, or one
+training window, is a leak as well: every 14 characters that follow each other hold a pattern,
+and every 8 tokens.
 What `data` holds compressed (zlib, gzip, bzip2, xz, at any place, also twice) is searched too.
 
 Not found: what is encrypted, summed or noised, and a text that was changed before it left.
@@ -31,6 +32,7 @@ from tacitly_common.vocabulary import START, Vocabulary
 Forms = Mapping[str, frozenset[bytes]]
 
 _TEXT_RUN: Final = 12
+_TEXT_STRIDE: Final = 3
 _TOKEN_RUN: Final = 8
 _KEY_NS: Final = 10**8
 # Nobody hides a secret behind more; an unbounded stream would fill the memory.
@@ -58,7 +60,8 @@ def secret_forms(secret: str, vocabulary: Vocabulary) -> Forms:
     """Every form of an ASCII secret, by name."""
     tokens = vocabulary.encode(typed(secret))
     tokens = tokens[tokens != START]
-    texts = [secret[at : at + _TEXT_RUN] for at in range(len(secret) - _TEXT_RUN + 1)]
+    starts = range(0, len(secret) - _TEXT_RUN + 1, _TEXT_STRIDE)
+    texts = [secret[at : at + _TEXT_RUN] for at in starts]
     rows = [tokens[at : at + _TOKEN_RUN] for at in range(len(tokens) - _TOKEN_RUN + 1)]
     names = [[vocabulary.name(int(token)) for token in row] for row in rows]
     forms = {
