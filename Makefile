@@ -23,7 +23,7 @@ results: install
 		> out/results/small.json
 	$(STUDY) --no-baselines --start public --epsilon 4 --private-rounds 8 --private-momentum 0.5 \
 		--private-learning-rate 1.5 --simulated-cohort 300 --simulated-cohort 1000 \
-		--simulated-cohort 3000 --simulated-cohort 10000 --simulated-cohort 100000 \
+		--simulated-cohort 3000 --simulated-cohort 10000 \
 		> out/results/cohort.json
 	$(BIN)/tacitly-sim plot out/results/cohort.json --out out/results/cohort.svg
 
