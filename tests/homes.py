@@ -8,6 +8,7 @@ import msgspec
 
 from plans import small_plan
 from tacitly_client.home import AgentHome, AgentSettings
+from tacitly_client.ledger import DeviceLedger
 from tacitly_client.store import EventStore
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.events import Event, EventKind
@@ -60,4 +61,5 @@ def make_home(
     ]
     with EventStore.create(home.store) as store:
         store.append(events)
+    DeviceLedger(home.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho).close()
     return home

@@ -88,6 +88,7 @@ def init(
     import msgspec
 
     from tacitly_client.home import AgentHome, AgentSettings
+    from tacitly_client.ledger import DeviceLedger
     from tacitly_client.node.identity import create_node_key
     from tacitly_client.store import EventStore
     from tacitly_common.accounting.subject import cap_nano_rho
@@ -107,6 +108,7 @@ def init(
     # The store refuses to be created twice, so it comes first: a second init changes nothing.
     EventStore.create(place.store).close()
     home.chmod(0o700)
+    DeviceLedger(place.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho).close()
     place.ca_certificate.write_bytes(ca.read_bytes())
     place.plan.write_bytes(agreed.to_json())
     place.settings.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
@@ -150,6 +152,7 @@ def status(home: Path) -> None:
     from tacitly_client.home import AgentHome, read_settings
     from tacitly_client.ledger import DeviceLedger
     from tacitly_client.store import Damage, EventStore, StoreError
+    from tacitly_common.accounting.record import record_epsilon
     from tacitly_common.accounting.subject import epsilon_of
     from tacitly_common.campaign import read_plan
 
@@ -157,8 +160,11 @@ def status(home: Path) -> None:
     settings = read_settings(place)
     plan = read_plan(place.plan)
     delta = float(plan.delta)
-    with DeviceLedger(place.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho) as ledger:
+    with DeviceLedger.existing(
+        place.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho
+    ) as ledger:
         spent, spent_here = ledger.spent_nano_rho(), ledger.spent_nano_rho(plan.hash)
+        history = ledger.record_history(plan.hash)
     left = place.egress_journal.read_bytes().count(b"\n") if place.egress_journal.exists() else 0
     damages: list[Damage] = []
     problem: StoreError | None = None
@@ -178,6 +184,10 @@ def status(home: Path) -> None:
             f"{name}   ε {epsilon_of(amount, delta):.3f} of {epsilon_of(cap, delta):.3f}"
             f" at δ = {plan.delta} ({amount} of {cap} nano-ρ)"
         )
+    click.echo(
+        f"record level      ε {record_epsilon(history, delta):.3f} at δ = {plan.delta}, about any"
+        f" {plan.record.window_tokens} events in a row (a separate account)"
+    )
     if problem:
         raise problem
     if damages:

@@ -82,6 +82,19 @@ class DeviceLedger:
                 raise
         path.chmod(0o600)
 
+    @classmethod
+    def existing(cls, path: Path, *, lifetime_cap_nano_rho: int) -> Self:
+        """Open a ledger that must be there: a fresh one would forget what was spent.
+
+        Raises:
+            LedgerError: there is none, or it is not sound.
+        """
+        if not path.exists():
+            raise LedgerError(
+                f"{path} is missing; nothing is released without it, restore it from your backup"
+            )
+        return cls(path, lifetime_cap_nano_rho=lifetime_cap_nano_rho)
+
     def charge(self, key: AttemptKey, *, cost_nano_rho: int, campaign_cap_nano_rho: int) -> bool:
         """Charge an attempt; durable on return. True if newly charged, False if it was before.
 

@@ -52,7 +52,7 @@ def main() -> None:
                 )
                 body = b""
             case "leak-in-refusal":
-                result = Result(round=job.round, attempt=job.attempt, code=ReplyCode.NO_DATA)
+                result = Result(round=job.round, attempt=job.attempt, code=ReplyCode.WRONG_MODEL)
         write_frame(sys.stdout.buffer, result, body)
         if mode == "once":
             return

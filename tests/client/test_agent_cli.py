@@ -8,10 +8,12 @@ from click.testing import CliRunner, Result
 from plans import small_plan
 from tacitly_client.cli import cli
 from tacitly_client.home import AgentHome, read_settings
+from tacitly_client.ledger import DeviceLedger
 from tacitly_client.store import EventStore, StoreError
+from tacitly_common.accounting.record import record_epsilon
 from tacitly_common.accounting.subject import cap_nano_rho
 from tacitly_common.campaign import read_plan
-from tacitly_common.errors import ValidationError
+from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_common.events import Event, EventKind, to_json_line
 
 SECOND_NS = 10**9
@@ -109,4 +111,22 @@ def test_status_shows_stored_spent_and_sent(home: Path) -> None:
     assert "events stored     5 (encrypted, on this machine only)" in output
     assert "messages sent     0" in output
     assert "lifetime budget   ε 0.000 of 4.000" in output
+    assert "record level      ε 0.000" in output
     assert "hello" not in output
+
+
+def test_status_shows_the_record_level_beside_the_person_level(home: Path) -> None:
+    plan = small_plan()
+    with DeviceLedger(AgentHome(home).ledger, lifetime_cap_nano_rho=1) as ledger:
+        ledger.save_record_history(plan.hash, [(1.1, 0.01, 1_000)])
+    shown = record_epsilon([(1.1, 0.01, 1_000)], float(plan.delta))
+    assert shown > 1
+    assert f"record level      ε {shown:.3f}" in agent(home, "status").output
+
+
+def test_a_missing_ledger_is_refused_instead_of_begun_anew(home: Path) -> None:
+    AgentHome(home).ledger.unlink()
+    result = agent(home, "status")
+    assert isinstance(result.exception, LedgerError)
+    assert "is missing" in str(result.exception)
+    assert not AgentHome(home).ledger.exists()

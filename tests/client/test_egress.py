@@ -116,7 +116,7 @@ def test_a_round_or_attempt_that_is_no_plain_integer_is_refused(number: Any) -> 
 
 
 def test_an_update_leaves_with_ok_and_only_then() -> None:
-    for reply in (Reply(3, 1, ReplyCode.OK, None), Reply(3, 1, ReplyCode.NO_DATA, VECTOR)):
+    for reply in (Reply(3, 1, ReplyCode.OK, None), Reply(3, 1, ReplyCode.WRONG_MODEL, VECTOR)):
         with pytest.raises(EgressError, match="only then"):
             seal(ADDRESS, reply, coordinates=N)
 
@@ -293,7 +293,7 @@ def test_the_journal_knows_the_latest_round_of_a_plan(tmp_path: Path) -> None:
     for plan, reply in (
         ("f", ok(round_=4, attempt=2)),
         ("f", ok(round_=3, attempt=9)),
-        ("f", Reply(9, 0, ReplyCode.NO_DATA, None)),
+        ("f", Reply(9, 0, ReplyCode.WRONG_MODEL, None)),
         ("e", ok(round_=8)),
     ):
         sealed = seal(ADDRESS, reply, coordinates=N)

@@ -16,6 +16,7 @@ from tacitly_client.training.local import TrainingError
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import CampaignPlan, PlanError
+from tacitly_common.errors import LedgerError
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.wire.messages import ReplyCode
 
@@ -206,3 +207,11 @@ def test_the_first_round_starts_from_the_model_that_the_plan_names(home, plan):
     other = (np.frombuffer(body, "<f4") * 2).astype("<f4").tobytes()
     assert ask(home, plan, body=other) == (ReplyCode.WRONG_MODEL, b"")
     assert ask(home, plan, round_=2, body=other)[0] is ReplyCode.OK
+
+
+def test_without_its_ledger_a_device_releases_nothing_and_begins_none(home, plan):
+    home.ledger.unlink()
+    with pytest.raises(LedgerError, match="is missing"):
+        ask(home, plan)
+    assert not home.ledger.exists()
+    assert not list(home.outbox.iterdir())

@@ -106,7 +106,7 @@ def test_a_changed_train_message_is_refused(change: Callable[[RecordDict], None]
     [
         *COMMON,
         set_config(code=99),
-        set_config(code=int(ReplyCode.NO_DATA)),
+        set_config(code=int(ReplyCode.WRONG_MODEL)),
         set_array(np.arange(4, dtype=np.float32)),
         set_array(np.arange(4, dtype=np.int64)),
     ],

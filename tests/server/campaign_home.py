@@ -86,7 +86,7 @@ def run_to_be_killed(plan_path: Path, root: Path, nodes: int, said: Connection) 
         os.write(witness, json.dumps(line).encode() + b"\n")
         # Some attempts fail for all, so that LOST ones are among those killed.
         if hashlib.sha256(f"{round_number}.{attempt}".encode()).digest()[0] < 40:
-            return refusing(ReplyCode.NO_DATA)(message)
+            return refusing(ReplyCode.BUDGET_EXHAUSTED)(message)
         return honest(plan, constant_update(plan))(message)
 
     clock = SystemClock()

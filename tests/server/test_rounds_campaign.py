@@ -153,7 +153,7 @@ def test_messages_die_with_the_rounds_deadline(lab: Lab) -> None:
         pytest.param(raw(SEVEN, round_shift=1), {"wrong_attempt": 1}, id="wrong round"),
         pytest.param(raw(SEVEN, from_node=99), {"wrong_sender": 1}, id="wrong sender"),
         pytest.param(raw(HUGE), {"norm_too_large": 1}, id="huge norm"),
-        pytest.param(refusing(ReplyCode.NO_DATA), {"device_no_data": 1}, id="refusal"),
+        pytest.param(refusing(ReplyCode.WRONG_MODEL), {"device_wrong_model": 1}, id="refusal"),
     ],
 )
 def test_one_bad_device_costs_its_own_contribution_only(

@@ -40,7 +40,7 @@ _ALWAYS_NS: Final = 10_000 * 366 * _DAY_NS  # beyond every date that has a day
 
 def raise_damage(damage: Damage) -> None:
     """The default answer to damage: stop and say where."""
-    raise StoreError(f"{damage}; read on without it, or erase that day")
+    raise StoreError(f"{damage}; everything else is readable")
 
 
 class EventStore:

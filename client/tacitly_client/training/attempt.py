@@ -4,7 +4,7 @@
     2. An attempt seen before: its kept result again, byte for byte; without one it is LOST.
     3. Windows of the person's events, the held-out part left alone. Without any the attempt goes
        on all the same and ends in noise: a refusal would tell, unpaid, that nothing was typed.
-    4. CHARGE the device ledger. Durable before anything is computed from the events.
+    4. CHARGE the device ledger. Durable before the model learns anything from the events.
     5. Train, and keep the record level's account.
     6. Clip, noise, encode; keep the result durably.
     7. Mark RELEASED. Only then may the caller send it.
@@ -74,7 +74,9 @@ def answer(
     outbox = Outbox(home.outbox)
     with (
         _one_at_a_time(home.outbox),
-        DeviceLedger(home.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho) as ledger,
+        DeviceLedger.existing(
+            home.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho
+        ) as ledger,
     ):
         outbox.drop_other_plans(plan.hash)
         if ledger.state(key) is not None:

@@ -48,8 +48,7 @@ class ReplyCode(IntEnum):
     WRONG_MODEL = 5
     ROUND_OUT_OF_RANGE = 6
     BUDGET_EXHAUSTED = 7
-    NO_DATA = 8
-    DEVICE_FAULT = 9
+    DEVICE_FAULT = 8
 
 
 @dataclass(frozen=True, slots=True)

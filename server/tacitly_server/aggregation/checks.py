@@ -49,7 +49,6 @@ class Refusal(StrEnum):
     DEVICE_WRONG_MODEL = "device_wrong_model"
     DEVICE_ROUND_OUT_OF_RANGE = "device_round_out_of_range"
     DEVICE_BUDGET_EXHAUSTED = "device_budget_exhausted"
-    DEVICE_NO_DATA = "device_no_data"
     DEVICE_DEVICE_FAULT = "device_device_fault"
 
 

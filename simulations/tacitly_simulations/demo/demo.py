@@ -24,6 +24,7 @@ from rich.console import Console
 
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.training.windows import split_by_time
+from tacitly_common.accounting.record import record_epsilon
 from tacitly_common.accounting.subject import cap_nano_rho, epsilon_of
 from tacitly_common.campaign import (
     CampaignPlan,
@@ -254,18 +255,12 @@ def _epsilon_one_device(deployment: Deployment) -> float:
 
 
 def _epsilon_record_level(deployment: Deployment) -> float:
-    """The most any device spent at the record level, by Opacus's RDP accountant."""
-    from opacus.accountants import RDPAccountant
-
-    most = 0.0
+    """The most any device spent at the record level."""
+    delta, spent = float(deployment.plan.delta), []
     for agent in deployment.agents:
-        with DeviceLedger(agent.home.ledger, lifetime_cap_nano_rho=1) as ledger:
-            history = ledger.record_history(deployment.plan.hash)
-        accountant = RDPAccountant()
-        accountant.load_state_dict({"mechanism": accountant.mechanism(), "history": history})
-        if history:
-            most = max(most, accountant.get_epsilon(float(deployment.plan.delta)))
-    return most
+        with DeviceLedger.existing(agent.home.ledger, lifetime_cap_nano_rho=1) as ledger:
+            spent.append(record_epsilon(ledger.record_history(deployment.plan.hash), delta))
+    return max(spent)
 
 
 def _protective_cohort(plan: CampaignPlan, rounds: int) -> int:
