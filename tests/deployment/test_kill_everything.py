@@ -237,7 +237,7 @@ def test_twenty_kills_lose_no_round_and_no_charge(tmp_path: Path) -> None:
         deployment.start_agents()
         for number, kind in enumerate(rng.sample(VICTIMS, len(VICTIMS))):
             # Spread over the campaign, at any moment of a round.
-            eventually(partial(site.reached, number // 2), within_seconds=200)
+            eventually(partial(site.reached, number // 2), within_seconds=300)
             site.watch(rng.uniform(*PAUSE_SECONDS))
             eventually(partial(site.kill, kind, rng))
             print(f"killed {kind} after round {len(site.released())}")
