@@ -1,11 +1,12 @@
-"""The audit log: one JSON line for each Fleet and Control call, answered or refused.
+"""The audit logs: one JSON line for each Fleet and Control call, answered or refused.
 
     {"time", "event": "call",    "action", "actor", "address", "run", "fab", "outcome"}
     {"time", "event": "refused", "action", "address", "arrival", "outcome"}
 
 `actor` is the operator or a node's id; `outcome` "ok" or the error's name. No message content.
-The file is rotated at `_FILE_BYTES`, the oldest of `_FILES` is dropped: a log that fills the
-disk stops the server.
+A file is rotated at `_FILE_BYTES`, the oldest of `_FILES` is dropped: a log that fills the
+disk stops the server. What devices and strangers do is in a log of its own, so that neither
+their polling nor a flood drops what was done in the operator's name.
 """
 
 import json

@@ -96,7 +96,8 @@ def superlink_app(
     database: Path,
     superexec_secret: bytes,
     authentication: ControlAuthnPlugin,
-    call_log: EventLogWriterPlugin,
+    control_log: EventLogWriterPlugin,
+    fleet_log: EventLogWriterPlugin,
 ) -> "ASGIApp":
     """Flower's SuperLink as an ASGI application.
 
@@ -121,8 +122,8 @@ def superlink_app(
         ),
         superexec_auth_secret=superexec_secret,
         authn_plugin=authentication,
-        event_log_plugin=call_log,
-        fleet_event_log_plugin=call_log,
+        event_log_plugin=control_log,
+        fleet_event_log_plugin=fleet_log,
         enable_event_log=True,
         artifact_provider=None,
         enable_supernode_auth=True,

@@ -6,7 +6,8 @@ superexec.secret     shared by SuperLink and SuperExec (0600)
 subject.secret       key of the HMAC that names subjects (0600)
 superlink.db         Flower's own state
 population.db        subjects and the population ledger
-audit.jsonl          every Fleet and Control call
+audit.jsonl          what was asked of the operator's interfaces
+fleet.jsonl          what devices, and callers from outside, asked
 status.json          what `tacitly-server up` last saw
 supervisor.lock      held while `tacitly-server up` runs
 logs/                output of the processes it runs
@@ -87,8 +88,13 @@ class ServerHome:
 
     @property
     def audit_log(self) -> Path:
-        """JSON lines of every Fleet and Control call."""
+        """JSON lines of Control calls, and of refused ones at the operator's address."""
         return self.root / "audit.jsonl"
+
+    @property
+    def fleet_log(self) -> Path:
+        """JSON lines of Fleet calls, and of everything refused at another address."""
+        return self.root / "fleet.jsonl"
 
     @property
     def status(self) -> Path:

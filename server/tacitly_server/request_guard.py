@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from tacitly_common.validation import positive
 
 OPERATOR_ADDRESS: Final = "127.0.0.1"
-_FLEET: Final = "/v1/fleet/"
+FLEET: Final = "/v1/fleet/"
 _RUNTIME: Final = "/v1/runtime/"
 _OPERATOR_PATHS: Final = frozenset(
     {
@@ -160,7 +160,7 @@ class RequestGuard:
         operator = arrival == OPERATOR_ADDRESS
         if not operator and not self._rate.allow(client):
             raise _RefusedError(HTTPStatus.TOO_MANY_REQUESTS)
-        if path.startswith(_FLEET):
+        if path.startswith(FLEET):
             return
         if not operator or not (path in _OPERATOR_PATHS or path.startswith(_RUNTIME)):
             raise _RefusedError(HTTPStatus.NOT_FOUND)

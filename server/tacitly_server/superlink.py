@@ -25,7 +25,7 @@ from tacitly_server import certificates
 from tacitly_server.home import ServerHome
 from tacitly_server.private_files import read_private
 from tacitly_server.processes import end_with_parent
-from tacitly_server.request_guard import OPERATOR_ADDRESS, RequestGuard, RequestLimits
+from tacitly_server.request_guard import FLEET, OPERATOR_ADDRESS, RequestGuard, RequestLimits
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -75,7 +75,12 @@ def superlink_app(
     from tacitly_server.audit import AuditLog
     from tacitly_server.superlink_plugins import CallLog, TokenAuthentication
 
-    audit = AuditLog(home.audit_log)
+    audit, fleet_log = AuditLog(home.audit_log), AuditLog(home.fleet_log)
+
+    def refused(status: int, path: str, client: str, arrival: str) -> None:
+        operators = arrival == OPERATOR_ADDRESS and not path.startswith(FLEET)
+        (audit if operators else fleet_log).refused(status, path, client, arrival)
+
     app = flower.superlink_app(
         host=host,
         port=port,
@@ -83,9 +88,10 @@ def superlink_app(
         database=home.superlink_database,
         superexec_secret=secrets.superexec_secret,
         authentication=TokenAuthentication(secrets.control_token),
-        call_log=CallLog(audit),
+        control_log=CallLog(audit),
+        fleet_log=CallLog(fleet_log),
     )
-    return RequestGuard(app, limits, audit.refused)
+    return RequestGuard(app, limits, refused)
 
 
 def bind_all(host: str, port: int) -> list[socket.socket]:

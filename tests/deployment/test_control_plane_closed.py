@@ -8,6 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -207,7 +208,7 @@ def test_a_device_reaches_the_server_at_another_address(ours: OurSuperLink) -> N
             assert connected_as == node_id
             statuses = {node.node_id: node.status for node in operator.nodes()}
             assert statuses[node_id] == "online"
-    came = [line for line in audited(ours) if line["action"] == "/v1/fleet/activate-node"]
+    came = [line for line in lines(ours.home.fleet_log) if "activate-node" in line["action"]]
     assert came[-1]["actor"] == str(node_id)
 
 
@@ -241,7 +242,7 @@ def test_calls_and_refusals_are_in_the_audit_log(ours: OurSuperLink) -> None:
         run_id = operator.start(bundle(), campaign="1" * 64)
         operator.stop(run_id)
 
-    refused, started, stopped = audited(ours)[-3:]
+    refused, started, stopped = lines(ours.home.audit_log)[-3:]
     assert (refused["event"], refused["action"], refused["outcome"]) == (
         "refused", "/v1/control/start-run", 401,
     )  # fmt: skip
@@ -250,9 +251,20 @@ def test_calls_and_refusals_are_in_the_audit_log(ours: OurSuperLink) -> None:
     assert ours.home.audit_log.stat().st_mode & 0o077 == 0
 
 
-def audited(server: OurSuperLink) -> list[dict[str, Any]]:
-    """The lines of the audit log."""
-    return [json.loads(line) for line in server.home.audit_log.read_text().splitlines()]
+def test_strangers_leave_their_lines_beside_the_audit_log(ours: OurSuperLink) -> None:
+    before = ours.home.audit_log.read_bytes()
+    get(ours, OTHER_LOOPBACK, "/v1/control/start-run")
+    get(ours, "127.0.0.1", "/v1/fleet/nothing")
+    assert ours.home.audit_log.read_bytes() == before
+    assert [line["action"] for line in lines(ours.home.fleet_log)[-2:]] == [
+        "/v1/control/start-run", "/v1/fleet/nothing",
+    ]  # fmt: skip
+    assert ours.home.fleet_log.stat().st_mode & 0o077 == 0
+
+
+def lines(log: Path) -> list[dict[str, Any]]:
+    """The lines of an audit log."""
+    return [json.loads(line) for line in log.read_text().splitlines()]
 
 
 class _Header:
