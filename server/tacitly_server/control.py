@@ -42,7 +42,6 @@ class Node:
     node_id: int
     status: str
     public_key: bytes
-    online_until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +118,7 @@ class Control:
     def nodes(self) -> list[Node]:
         """All devices, in the order of Flower's answer."""
         response = self._call("list-nodes", flower.ListNodesRequest(), flower.ListNodesResponse())
-        return [
-            Node(info.node_id, info.status, info.public_key, info.online_until)
-            for info in response.nodes_info
-        ]
+        return [Node(info.node_id, info.status, info.public_key) for info in response.nodes_info]
 
     def start(self, fab: bytes, *, campaign: str) -> int:
         """Start a run of the bundle for a campaign; the run's id."""
