@@ -84,7 +84,7 @@ def test_a_device_is_registered_once_and_bound_to_its_person(
     assert (first.new, again.new, first.node_id) == (True, False, again.node_id)
     subject = subject_name(server.home.subject_secret.read_bytes(), "ada")
     with Subjects(server.home.population_database) as subjects:
-        assert subjects.subject_of(first.node_id) == subject
+        assert subjects.enrolled()[first.node_id] == subject
 
 
 def test_a_key_of_another_person_is_refused(

@@ -56,7 +56,7 @@ def test_the_same_charge_again_costs_nothing(ledger: PopulationLedger) -> None:
     assert not charge(ledger, key, SUBJECTS[::-1])
     ledger.mark(key, AttemptState.RELEASED)
     assert not charge(ledger, key)
-    assert ledger.most_spent_nano_rho(PLAN) == 10
+    assert {ledger.spent_nano_rho(subject, PLAN) for subject in SUBJECTS} == {10}
 
 
 @pytest.mark.parametrize(("subjects", "cost"), [(SUBJECTS[:4], 10), (SUBJECTS, 11)])
@@ -67,7 +67,7 @@ def test_another_charge_under_the_same_key_is_refused(
     charge(ledger, key)
     with pytest.raises(LedgerError, match="another charge"):
         charge(ledger, key, subjects, cost=cost)
-    assert ledger.most_spent_nano_rho(PLAN) == 10
+    assert {ledger.spent_nano_rho(subject, PLAN) for subject in SUBJECTS} == {10}
 
 
 def test_one_subject_without_budget_leaves_everyone_uncharged(ledger: PopulationLedger) -> None:

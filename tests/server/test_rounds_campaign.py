@@ -348,7 +348,8 @@ def test_the_campaign_ends_when_nobody_can_pay(make_lab: Callable[..., Lab]) -> 
     assert lab.run() is Ending.BUDGET_EXHAUSTED
     assert [r.outcome for r in lab.seen] == [Outcome.RELEASED] * 2
     with PopulationLedger(lab.made.home.population_database) as ledger:
-        assert ledger.most_spent_nano_rho(lab.plan.hash) == lab.plan.cap_nano_rho
+        spent = {ledger.spent_nano_rho(subject) for subject in lab.enrolled.values()}
+    assert spent == {lab.plan.cap_nano_rho}
     assert lab.run() is Ending.BUDGET_EXHAUSTED
     assert len(lab.seen) == 2
 
@@ -444,3 +445,14 @@ def test_only_the_trainable_tensors_move(make_lab: Callable[..., Lab]) -> None:
     moved = np.flatnonzero(lab.checkpoint().model != before)
     (bias,) = lab.plan.model.trainable_layout()
     assert moved.tolist() == list(range(bias.start, bias.stop))
+
+
+def test_attempts_lost_before_a_restart_count_for_the_pause_after_it(lab: Lab) -> None:
+    with PopulationLedger(lab.made.home.population_database) as ledger:
+        for _ in range(4):  # four processes, each killed after it had charged
+            key = ledger.plan(lab.plan.hash, 1)
+            ledger.charge(key, [subject(99)], cost_nano_rho=1, cap_nano_rho=4)
+            ledger.mark(key, AttemptState.LOST)
+    before = lab.clock.monotonic()
+    lab.run(Patience(pause_seconds=5.0, lost_in_a_row=2))
+    assert lab.clock.monotonic() - before >= 20.0

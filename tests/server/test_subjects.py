@@ -35,12 +35,7 @@ def test_flowers_unsigned_node_ids_are_kept_whole(tmp_path: Path) -> None:
     with Subjects(path) as subjects:
         subjects.enrol(LARGEST_NODE_ID, "key-1", ALICE)
     with Subjects(path) as subjects:
-        assert subjects.subject_of(LARGEST_NODE_ID) == ALICE
         assert subjects.enrolled() == {LARGEST_NODE_ID: ALICE}
-
-
-def test_an_unknown_node_has_no_subject(subjects: Subjects) -> None:
-    assert subjects.subject_of(7) is None
 
 
 def test_a_person_may_have_several_devices(subjects: Subjects) -> None:
@@ -59,7 +54,7 @@ def test_enrolling_again_is_no_error(subjects: Subjects) -> None:
 def test_a_device_registered_anew_keeps_its_subject(subjects: Subjects) -> None:
     subjects.enrol(1, "key-1", ALICE)
     subjects.enrol(9, "key-1", ALICE)
-    assert subjects.subject_of(9) == ALICE
+    assert subjects.enrolled()[9] == ALICE
 
 
 @pytest.mark.parametrize(("node_id", "key"), [(1, "key-1"), (1, "key-2"), (2, "key-1")])

@@ -221,14 +221,6 @@ class PopulationLedger:
         with reading(self._engine) as connection:
             return int(connection.execute(query).scalar_one())
 
-    def most_spent_nano_rho(self, plan_hash: str) -> int:
-        """The largest amount that any one subject has spent on a plan."""
-        query = select(func.coalesce(func.max(TOTALS.c.spent_nano_rho), 0)).where(
-            TOTALS.c.plan_hash == plan_hash
-        )
-        with reading(self._engine) as connection:
-            return int(connection.execute(query).scalar_one())
-
     def exhausted(self, plan_hash: str, *, cost_nano_rho: int, cap_nano_rho: int) -> frozenset[str]:
         """The subjects whom a further charge would overdraw: selection leaves them out.
 

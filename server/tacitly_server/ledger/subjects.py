@@ -91,13 +91,6 @@ class Subjects:
                 )
             )
 
-    def subject_of(self, node_id: int) -> str | None:
-        """The subject of a node, or None if it is not enrolled."""
-        with reading(self._engine) as connection:
-            return connection.execute(
-                select(NODES.c.subject).where(NODES.c.node_id == str(node_id))
-            ).scalar_one_or_none()
-
     def enrolled(self) -> dict[int, str]:
         """Every enrolled node and its subject."""
         with reading(self._engine) as connection:

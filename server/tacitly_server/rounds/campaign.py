@@ -91,7 +91,8 @@ class Campaign:
 def run_campaign(campaign: Campaign) -> Ending:
     """Run, or go on with, a campaign until its last round or until nobody can pay.
 
-    1. Recover what an earlier process left (`recovery.py`).
+    1. Recover what an earlier process left (`recovery.py`). Attempts it lost at this round count
+       on: a process that keeps dying must not spend everybody's budget at full speed.
     2. Stop if all rounds are released, or if those who can still pay are fewer than the
        minimum cohort although enough are enrolled.
     3. Select. Too few online: pause and go to 2; nothing was charged.
@@ -106,7 +107,9 @@ def run_campaign(campaign: Campaign) -> Ending:
     plan, ledger, clock = campaign.plan, campaign.ledger, campaign.clock
     with _only_process(campaign.directory):
         current = recover(campaign.directory, plan, ledger)
-        lost = 0
+        lost = _lost_attempts(ledger, plan.hash, current.round + 1)
+        if lost:
+            clock.sleep(campaign.patience.after_lost(lost))
         while current.round < plan.rounds:
             exhausted = ledger.exhausted(
                 plan.hash, cost_nano_rho=plan.cost_nano_rho, cap_nano_rho=plan.cap_nano_rho
@@ -176,6 +179,12 @@ def run_attempt(
     campaign.ledger.mark(key, AttemptState.RELEASED)
     _publish(campaign, receipt)
     return checkpoint
+
+
+def _lost_attempts(ledger: PopulationLedger, plan_hash: str, round_number: int) -> int:
+    """How many attempts at a round were charged in vain so far."""
+    attempts = ledger.attempts(plan_hash)
+    return sum(a.key.round == round_number and a.state is AttemptState.LOST for a in attempts)
 
 
 def _charge(campaign: Campaign, round_number: int, cohort: dict[int, str]) -> AttemptKey | None:

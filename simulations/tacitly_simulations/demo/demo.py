@@ -39,7 +39,7 @@ from tacitly_common.evaluation import Evaluation, evaluate
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
-from tacitly_server.rounds.checkpoint import read_checkpoint
+from tacitly_server.rounds.checkpoint import previous, read_checkpoint
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256, read_receipts
 from tacitly_simulations.demo.deployment import Agent, Deployment
 from tacitly_simulations.demo.people import Cast, coauthor_cast, public_model, synthetic_cast
@@ -226,9 +226,12 @@ def _start_round(watched: Watched, model: NDArray[np.float32]) -> Round:
 def _round(
     watched: Watched, deployment: Deployment, receipt: Receipt, receipts: list[Receipt]
 ) -> Round:
-    """A released round's line. Its model is read from the checkpoint, the newest there is."""
+    """A released round's line. The newest checkpoint may be a round ahead by now."""
     plan = watched.plan
-    checkpoint = read_checkpoint(deployment.server.campaign(plan.hash).checkpoint, plan)
+    newest = deployment.server.campaign(plan.hash).checkpoint
+    checkpoint = read_checkpoint(newest, plan)
+    if model_sha256(checkpoint.model) != receipt.model_sha256:
+        checkpoint = read_checkpoint(previous(newest), plan)
     score = watched.score(checkpoint.model)
     paid = receipts.index(receipt) + 1
     return Round(
