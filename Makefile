@@ -7,8 +7,9 @@ DATA ?=
 demo: install
 	$(BIN)/tacitly-sim demo $(if $(DATA),--data-dir $(DATA)) --out out/demo
 
+# Two workers, a file to a worker: much of the time is spent waiting for real processes.
 test: install lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # Ten minutes; on a machine that does nothing else.
 bench: install

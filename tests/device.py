@@ -80,6 +80,8 @@ def agent(
     thread.start()
     try:
         eventually(lambda: superlink.status(device.node_id) == "online")
+        # The server knows first: the agent has yet to read the answer and keep its number.
+        eventually(device.home.node_id.exists)
         yield thread
     finally:
         stop.set()
