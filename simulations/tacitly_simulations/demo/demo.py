@@ -104,7 +104,7 @@ def run_demo(out: Path, *, data_dir: Path | None, agents: int, rounds: int) -> N
         model = public_model(config, cast.tokens, _RECORD)
         plan = _plan(cast, config, model, rounds)
         watched = Watched(plan, [split_by_time(stream)[1] for stream in streams])
-    console.print(f"[bold]{cast.label}[/bold]")
+    console.print(f"[bold]{cast.label}[/bold]", soft_wrap=True)
     _print_plan(console, plan)
     with Deployment.create(out / "deployment", plan, model) as deployment:
         with console.status("installing agents, each with its own keys, store and ledger"):
@@ -303,7 +303,8 @@ def _machine(agent: Agent) -> Machine:
 def _print_plan(console: Console, plan: CampaignPlan) -> None:
     console.print(
         f"{plan.cohort.target} machines train {plan.model.trainable_parameters:,} of the model's "
-        f"{plan.model.parameters:,} parameters; plan {plan.hash[:16]}, δ = {plan.delta}\n"
+        f"{plan.model.parameters:,} parameters; plan {plan.hash[:16]}\n",
+        soft_wrap=True,
     )
 
 
