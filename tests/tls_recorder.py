@@ -39,6 +39,7 @@ class TlsRecorder:
         self._inbound.load_cert_chain(directory / "server.crt", directory / "server.key")
         self._outbound = ssl.create_default_context(cafile=server_ca)
         self._server_port = server_port
+        self._writers: list[asyncio.StreamWriter] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tls-recorder")
 
@@ -70,17 +71,24 @@ class TlsRecorder:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        # Left to the garbage collector, each would warn in the middle of some other test.
+        for writer in self._writers:
+            writer.transport.abort()
+        closed = (writer.wait_closed() for writer in self._writers)
+        await asyncio.wait_for(asyncio.gather(*closed, return_exceptions=True), timeout=10)
 
     async def _pass_on(
         self, from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter
     ) -> None:
         kept = Conversation()
         self.conversations.append(kept)
+        self._writers.append(to_client)
         # A party that goes away in the middle is nothing to a proxy.
         with suppress(OSError):
             from_server, to_server = await asyncio.open_connection(
                 "127.0.0.1", self._server_port, ssl=self._outbound
             )
+            self._writers.append(to_server)
             await asyncio.gather(
                 _copy(from_client, to_server, kept.sent),
                 _copy(from_server, to_client, kept.received),

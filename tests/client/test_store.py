@@ -300,7 +300,7 @@ def test_a_frame_that_no_reader_would_accept_is_refused_and_loses_nothing_else(
         overlong = Event(EventKind.FOCUS, 0, 1_700_000_000 * 10**9, app="x" * 2**24)
         with pytest.raises(StoreError, match="were not stored"):
             store.append([overlong])
-        store.append(typed("b"))
+        store.append(typed("b", start_ns=1_700_000_001 * 10**9))
         assert [event.key for event in store.events()] == ["a", "b"]
 
 
