@@ -203,10 +203,11 @@ def test_a_missing_file_is_named(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "file", "content"),
+    # mtime=0: the bytes are part of a test's name, which must be the same in every worker.
     [
         ("coauthor", "sessions.csv", b"writer;session\nw00;secret\n"),
-        ("keyboard_field_study", "typing.json.gz", gzip.compress(b'{"secret": 1}')),
-        ("mousetrap_kh2017", "KH2017_raw.csv.gz", gzip.compress(b"secret\nsecret\n")),
+        ("keyboard_field_study", "typing.json.gz", gzip.compress(b'{"secret": 1}', mtime=0)),
+        ("mousetrap_kh2017", "KH2017_raw.csv.gz", gzip.compress(b"secret\nsecret\n", mtime=0)),
         ("shakespeare_roles", "shakespeare.zip", b"secret"),
         ("ubuntu_irc", "ubuntu-train-raw.tar.xz", b"secret"),
     ],
