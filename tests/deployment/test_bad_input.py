@@ -36,7 +36,8 @@ from tacitly_client.store import EventStore
 from tacitly_common.campaign import CampaignPlan, CohortPlan, revise
 from tacitly_common.events import to_json_line
 from tacitly_common.mechanisms.gaussian import encoded_norm_bound
-from tacitly_common.wire.messages import ReplyCode, parse_train_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import parse_train_content
 from tacitly_server import certificates
 from tacitly_server.bundle import app_hash
 from tacitly_server.health import read_status

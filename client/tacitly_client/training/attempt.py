@@ -38,7 +38,7 @@ from tacitly_common.errors import BudgetExceededError
 from tacitly_common.events import data_epoch
 from tacitly_common.mechanisms.gaussian import release, secure_generator
 from tacitly_common.vocabulary import Vocabulary
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 
 Answer = tuple[ReplyCode, bytes]
 
