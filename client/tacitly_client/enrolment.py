@@ -172,8 +172,10 @@ def _node_key(home: AgentHome) -> bytes:
     """The public key for Flower, DER; made if there is none."""
     if not home.node_key.exists():
         create_node_key(home)
-    return load_node_key(home).public_key().public_bytes(
-        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    return (
+        load_node_key(home)
+        .public_key()
+        .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
 
 

@@ -6,10 +6,10 @@ files, and the agent looks at these before it judges.
 
 from pathlib import Path
 
+from tacitly_client.campaigns import joined_plan
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.home import AgentHome
 from tacitly_client.node.policy import Agreement, agreement
-from tacitly_common.campaign import CampaignPlan, parse_plan
 from tacitly_common.contract.acts import ContractError
 
 
@@ -27,19 +27,6 @@ def read_agreement(home: AgentHome) -> Agreement:
         return agreement(store.load(), store.problem(), joined_plan(home))
     except ContractError as error:
         return agreement(None, error.code, joined_plan(home))
-
-
-def joined_plan(home: AgentHome) -> CampaignPlan | None:
-    """The plan of the campaign that was joined; None if none is.
-
-    Raises:
-        PlanError: `plan.json` holds no plan.
-    """
-    try:
-        document = home.plan.read_bytes()
-    except FileNotFoundError:
-        return None
-    return parse_plan(document, source=str(home.plan))
 
 
 class AgreementWatch:
@@ -67,7 +54,8 @@ class AgreementWatch:
     def _marks(self) -> list[tuple[int, int, int] | None]:
         home = self._home
         return [
-            _mark(path) for path in (home.enrolment, home.contract, home.contract_problem, home.plan)
+            _mark(path)
+            for path in (home.enrolment, home.contract, home.contract_problem, home.plan)
         ]
 
 

@@ -54,9 +54,7 @@ class EgressJournal:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def record(
-        self, plan_hash: str, reply: "Reply", sealed: "SealedReply", *, now: float
-    ) -> None:
+    def record(self, plan_hash: str, reply: "Reply", sealed: "SealedReply", *, now: float) -> None:
         """Write a reply's line, durably, before the message is sent. `now`: seconds since the epoch.
 
         Raises:

@@ -48,7 +48,9 @@ class Agreement:
     def largest_model_bytes(self) -> int:
         """What a message may hold: the model of a plan that was joined, or that two approved."""
         contract = self.contract
-        approved = [plan for name, plan in self.plans.items() if contract and contract.approved(name)]
+        approved = [
+            plan for name, plan in self.plans.items() if contract and contract.approved(name)
+        ]
         joined = [] if self.joined is None else [self.joined]
         return 4 * max((plan.model.parameters for plan in approved + joined), default=0)
 
@@ -57,7 +59,9 @@ def agreement(
     contract: Contract | None, problem: ReplyCode | None, joined: CampaignPlan | None
 ) -> Agreement:
     """An agreement with the log's plans read."""
-    named = {} if contract is None else {name: plan_of(contract, name) for name in contract.campaigns}
+    named = (
+        {} if contract is None else {name: plan_of(contract, name) for name in contract.campaigns}
+    )
     plans = {name: plan for name, plan in named.items() if isinstance(plan, CampaignPlan)}
     return Agreement(contract, problem, joined, plans)
 
