@@ -43,6 +43,8 @@ PICO: Final = 10**12
 SATURATED: Final = 2**62
 NO_RDP: Final[tuple[int, ...]] = (0,) * len(ORDERS)
 LARGEST_EPSILON: Final = 1_000_000
+SMALLEST_NOISE: Final = Decimal("1e-9")
+LARGEST_NOISE: Final = 1_000_000
 
 # The library computes in double precision. What it may be short of the true RDP of a step: the
 # rounding of logarithms of up to 7,000 (log-gamma of 1,024) over (order - 1), and of exponents.
@@ -65,9 +67,9 @@ def rdp_of_steps(
     | no bound at an order         | `SATURATED` there                         |
 
     Raises:
-        ValidationError: noise not in [0.001, 1e6], rate not in (0, 1], steps not in [1, 1e9].
+        ValidationError: noise not in [1e-9, 1e6], rate not in (0, 1], steps not in [1, 1e9].
     """
-    in_range(0.001, 1_000_000, noise_multiplier=noise_multiplier)
+    in_range(SMALLEST_NOISE, LARGEST_NOISE, noise_multiplier=noise_multiplier)
     probability(sample_rate=sample_rate)
     in_range(1, 10**9, steps=steps)
     one_step = _rdp_of_one_step(float(noise_multiplier), float(sample_rate))
