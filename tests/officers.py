@@ -103,9 +103,7 @@ class Log:
         return self
 
 
-def grant_for(
-    plan: CampaignPlan, *, key: Ed25519PrivateKey = GRANT_KEY, **changes: Any
-) -> bytes:
+def grant_for(plan: CampaignPlan, *, key: Ed25519PrivateKey = GRANT_KEY, **changes: Any) -> bytes:
     """A grant as it travels: the plan's own terms from an hour ago on, but for `changes`."""
     now = datetime.now(UTC).replace(microsecond=0)
     honest = issue(plan, key, now=now - timedelta(hours=1), hours=12)

@@ -114,6 +114,22 @@ def replay(home: Path, recording: BinaryIO) -> None:
     click.echo(f"stored {count} events")
 
 
+@cli.group()
+def ledger() -> None:
+    """Look at this machine's own record of what has been spent."""
+
+
+@ledger.command()
+@home_option
+def verify(home: Path) -> None:
+    """Check the ledger against its journal. Names the place that does not fit, and exits with 5."""
+    from tacitly_client.home import AgentHome
+    from tacitly_client.ledger import verify as verified
+
+    head = verified(AgentHome(home).ledger)
+    click.echo(f"ok (entries: {head.counter}, head: {head.hash})")
+
+
 @cli.command()
 @home_option
 @click.option("--yes", is_flag=True, help="Do not ask.")

@@ -148,7 +148,8 @@ class PopulationLedger:
             if overdrawn:  # the exception rolls the transaction back
                 raise BudgetExceededError(
                     f"a charge of {cost_nano_rho} nano-ρ would take {overdrawn} of {len(unique)} "
-                    f"subjects beyond the campaign's {cap_nano_rho}; select others"
+                    f"subjects beyond the campaign's {cap_nano_rho}; select others",
+                    scope="campaign",
                 )
             connection.execute(
                 update(ATTEMPTS)
