@@ -1,4 +1,4 @@
-"""A desk that says what a test wants: a real gRPC server over TLS, an honest one until told else."""
+"""A desk that says what a test wants: a real gRPC server over TLS."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

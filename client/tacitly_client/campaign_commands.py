@@ -87,12 +87,11 @@ def _refreshed(place: "AgentHome", now: datetime) -> "Contract":
         ContractError: the desk answered with a log that is refused.
     """
     from tacitly_client.contract_store import ContractStore
-    from tacitly_client.refresh import open_desk, refresh
+    from tacitly_client.refresh import refresh
     from tacitly_common.wire.desk_errors import DeskError
 
     try:
-        with open_desk(place) as channel:
-            return refresh(place, channel, now=now)
+        return refresh(place, now=now)
     except DeskError as error:
         click.echo(f"tacitly-agent: the desk: {error}; this is as of the last refresh", err=True)
         return ContractStore(place).load()

@@ -139,7 +139,8 @@ def check_room(plan: CampaignPlan, limits: OwnLimits, *, spent_nano_rho: int) ->
     if room < 1:
         raise BudgetExceededError(
             f"one participation costs {plan.cost_nano_rho} nano-ρ and your own limits leave "
-            f"{max(left, 0)}; what is spent stays spent"
+            f"{max(left, 0)}; what is spent stays spent",
+            scope="lifetime" if limits.lifetime_nano_rho - spent_nano_rho <= left else "epoch",
         )
     return room
 

@@ -8,8 +8,9 @@ of events; each is in the journal.
 """
 
 import ssl
+from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.home import AgentHome, read_enrolment
@@ -23,9 +24,16 @@ from tacitly_common.errors import ValidationError
 if TYPE_CHECKING:
     import grpc
 
+_TIMEOUT_SECONDS: Final = 15.0
+_SLICE_SECONDS: Final = 0.2
 
-def refresh(home: AgentHome, channel: "grpc.Channel", *, now: datetime) -> Contract:
+
+def refresh(
+    home: AgentHome, *, now: datetime, stopped: Callable[[], bool] = lambda: False
+) -> Contract:
     """Ask for new entries and take them over; the contract as it is then.
+
+    `stopped` turning true ends the wait for the desk, which else may last its timeout.
 
     Raises:
         DeskError: the desk did not answer, or refused; nothing has changed.
@@ -62,11 +70,29 @@ def refresh(home: AgentHome, channel: "grpc.Channel", *, now: datetime) -> Contr
             ledger_head=report.head,
         )
     )
-    response = ask(EnrolmentStub(channel).Refresh, request, timeout_seconds=_TIMEOUT_SECONDS)
+    with open_desk(home) as channel:
+        patient = _until(stopped, EnrolmentStub(channel).Refresh)
+        response = ask(patient, request, timeout_seconds=_TIMEOUT_SECONDS)
     return store.extend(list(response.entries), after=length)
 
 
-_TIMEOUT_SECONDS = 15.0
+def _until(stopped: Callable[[], bool], method: Any) -> Callable[..., Any]:
+    """A call of a stub's method that ends early. (A channel may not be closed by another thread.)"""
+    import grpc
+
+    from tacitly_common.wire.desk_errors import DeskError
+
+    def call(request: Any, *, timeout: float) -> Any:
+        asked = method.future(request, timeout=timeout)
+        while not stopped():
+            try:
+                return asked.result(timeout=_SLICE_SECONDS)
+            except grpc.FutureTimeoutError:
+                continue
+        asked.cancel()
+        raise DeskError("given up waiting for the desk, since the agent ends")
+
+    return call
 
 
 def open_desk(home: AgentHome) -> "grpc.Channel":

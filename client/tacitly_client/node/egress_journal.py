@@ -3,8 +3,8 @@
     {"time":...,"plan":...,"round":3,"attempt":0,"code":"OK","bytes":...,"sha256":...}    a reply
     {"time":...,"call":"refresh","bytes":...,"log_length":7,"attempts":3,"ledger_head":...}
 
-A reply is what `egress.py` sealed. A call goes to the desk: enrol, refresh, withdraw; a refresh also
-says how many attempts this device's ledger was charged for.
+A reply is what `egress.py` sealed. A call goes to the desk: enrol, refresh, withdraw; a refresh
+also says how many attempts this device's ledger was charged for.
 """
 
 import os
@@ -55,7 +55,7 @@ class EgressJournal:
         self._path = path
 
     def record(self, plan_hash: str, reply: "Reply", sealed: "SealedReply", *, now: float) -> None:
-        """Write a reply's line, durably, before the message is sent. `now`: seconds since the epoch.
+        """Write a reply's line, durably, before it is sent. `now`: seconds since the epoch.
 
         Raises:
             EgressError: it cannot be written (a full disk): then nothing may be sent.

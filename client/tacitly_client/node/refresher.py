@@ -9,17 +9,14 @@ import random
 import threading
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Self
+from typing import Final, Self
 
 from tacitly_client.home import AgentHome
 from tacitly_client.node.backoff import Backoff, Pause, Trouble, Wake
-from tacitly_client.refresh import open_desk, refresh
+from tacitly_client.refresh import refresh
 from tacitly_common.contract.acts import ContractError
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.desk_errors import DeskError, DeskNotAuthorisedError
-
-if TYPE_CHECKING:
-    import grpc
 
 # Thousands of devices that were started together must not stay together.
 _JITTER: Final = (0.8, 1.2)
@@ -46,7 +43,6 @@ class Refresher:
         self._now = now
         self._uniform = uniform
         self._stop = threading.Event()
-        self._channel: grpc.Channel | None = None
         self._thread = threading.Thread(target=self._run, name="refresher", daemon=True)
 
     def __enter__(self) -> Self:
@@ -55,9 +51,6 @@ class Refresher:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        # Ends a call on its way, which could last as long as its timeout.
-        if self._channel is not None:
-            self._channel.close()
         self._thread.join()
 
     def _run(self) -> None:
@@ -76,9 +69,7 @@ class Refresher:
     def _trouble(self) -> Trouble | None:
         """Refresh once; what kept the desk from answering, None if nothing did."""
         try:
-            with open_desk(self._home) as self._channel:
-                if not self._stop.is_set():
-                    refresh(self._home, self._channel, now=self._now())
+            refresh(self._home, now=self._now(), stopped=self._stop.is_set)
         except ContractError as error:
             log.warning("refused what the desk says: %s", error.code.name)
         except DeskError as error:

@@ -75,8 +75,8 @@ def answer(
     | DEVICE_FAULT            | paid for earlier, and lost                                   |
 
     Raises:
-        TacitlyError, OSError: store, ledger, officers' log, training or disk failed. An attempt that was
-            charged is LOST then.
+        TacitlyError, OSError: store, ledger, officers' log, training or disk failed. An attempt
+            that was charged is LOST then.
     """
     if job.plan_hash != plan.hash:
         return ReplyCode.UNKNOWN_PLAN, b""
