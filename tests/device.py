@@ -103,10 +103,10 @@ def agent(
 
 
 @contextmanager
-def agent_process(device: Device) -> Iterator[subprocess.Popen[bytes]]:
+def agent_process(home: AgentHome) -> Iterator[subprocess.Popen[bytes]]:
     """The agent as it is deployed: a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tacitly_client.node", "--home", str(device.home.root)],
+        [sys.executable, "-m", "tacitly_client.node", "--home", str(home.root)],
         stderr=subprocess.PIPE,
         start_new_session=True,
     )

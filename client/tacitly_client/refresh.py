@@ -77,7 +77,7 @@ def refresh(
 
 
 def _until(stopped: Callable[[], bool], method: Any) -> Callable[..., Any]:
-    """A call of a stub's method that ends early. (A channel may not be closed by another thread.)"""
+    """A call of a stub's method that ends early: another thread may not close its channel."""
     import grpc
 
     from tacitly_common.wire.desk_errors import DeskError

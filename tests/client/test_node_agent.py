@@ -192,7 +192,7 @@ def test_a_wrong_clock_does_not_lock_the_device_out(site: Site, drive: Drive, ah
 
 def test_the_process_holds_no_torch_stays_small_and_ends_on_sigterm(site: Site) -> None:
     device = site.device()
-    with agent_process(device) as process:
+    with agent_process(device.home) as process:
         eventually(lambda: site.superlink.status(device.node_id) == "online")
         maps = Path(f"/proc/{process.pid}/maps").read_text()
         status = Path(f"/proc/{process.pid}/status").read_text().splitlines()
@@ -213,7 +213,7 @@ def test_the_process_holds_no_torch_stays_small_and_ends_on_sigterm(site: Site) 
 def test_a_killed_agent_comes_back_at_once(site: Site, drive: Drive) -> None:
     """Stock Flower answers 412 for up to a minute and its SuperNode exits."""
     device = site.device()
-    with agent_process(device) as process:
+    with agent_process(device.home) as process:
         eventually(lambda: site.superlink.status(device.node_id) == "online")
         process.kill()
         process.wait()
