@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
 
-.PHONY: demo test lint bench results lock install clean
+.PHONY: demo test lint bench results proto lock install clean
 demo: install
 	$(BIN)/tacitly-sim demo $(if $(DATA),--data-dir $(DATA)) --out out/demo
 
@@ -43,6 +43,11 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet -r requirements-torch.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
+
+# Writes what is generated from common/tacitly_common/wire/desk.proto.
+proto: install
+	$(BIN)/python -m grpc_tools.protoc --proto_path=common --python_out=common --pyi_out=common \
+		--grpc_python_out=common common/tacitly_common/wire/desk.proto
 
 # Writes requirements.lock anew from pyproject.toml.
 lock: install

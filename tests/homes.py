@@ -10,7 +10,7 @@ from plans import small_plan
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.store import EventStore
-from tacitly_common.campaign import CampaignPlan
+from tacitly_common.campaign import CampaignPlan, revise
 from tacitly_common.events import Event, EventKind
 from tacitly_common.model import initial_vector
 from tacitly_common.model_config import ModelConfig
@@ -22,14 +22,14 @@ JOB_COST: Final = small_plan().cost_nano_rho
 
 def training_plan(*, record: dict[str, Any] | None = None, **changes: Any) -> CampaignPlan:
     """`small_plan` with a model over its real vocabulary and that model's hash."""
-    base = small_plan()
-    plan = small_plan(
-        model=ModelConfig(vocabulary_size=Vocabulary(base.tokens).size, embedding=4, hidden=8),
+    base = small_plan(**changes)
+    fitting = ModelConfig(vocabulary_size=Vocabulary(base.tokens).size, embedding=4, hidden=8)
+    plan = revise(
+        base,
+        model=changes.get("model", fitting),
         record=msgspec.structs.replace(base.record, **(record or {})),
     )
-    plan = msgspec.structs.replace(plan, **changes)
-    digest = hashlib.sha256(model_bytes(plan)).hexdigest()
-    return msgspec.structs.replace(plan, initial_model_hash=digest)
+    return revise(plan, initial_model_hash=hashlib.sha256(model_bytes(plan)).hexdigest())
 
 
 def model_bytes(plan: CampaignPlan) -> bytes:

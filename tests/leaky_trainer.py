@@ -10,7 +10,7 @@ from tacitly_client.store import EventStore
 from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
 from tacitly_common.campaign import read_plan
 from tacitly_common.vocabulary import Vocabulary
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 
 
 def main() -> None:

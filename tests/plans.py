@@ -1,29 +1,39 @@
 """A small, valid plan that tests vary."""
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-
-import msgspec
 
 from tacitly_common.campaign import (
     CampaignPlan,
     CohortPlan,
     Family,
+    LegalBasis,
     Level,
+    ParticipationLimits,
     RecordMechanism,
+    References,
     ServerOptimizerName,
     ServerOptimizerPlan,
+    StopRules,
     SubjectMechanism,
     TokenPlan,
+    make_plan,
+    revise,
 )
 from tacitly_common.model_config import ModelConfig
 
+# The month of the events that tests make.
+EPOCH = "2023-11"
 
-def small_plan(**changes: Any) -> CampaignPlan:
+
+def small_plan(*, participations: int = 10, **changes: Any) -> CampaignPlan:
     """A plan over a tiny model; `changes` replaces whole fields."""
-    plan = CampaignPlan(
+    plan = make_plan(
         name="test",
         purpose="next-interaction",
+        legal_basis=LegalBasis.CONSENT,
+        data_epochs=(EPOCH,),
         tokens=TokenPlan(
             vocabulary_version=1,
             level=Level.CHARACTERS,
@@ -33,7 +43,7 @@ def small_plan(**changes: Any) -> CampaignPlan:
         initial_model_hash="0" * 64,
         app_hash="1" * 64,
         rounds=20,
-        participations=10,
+        participation=ParticipationLimits(per_campaign=participations, per_epoch=participations),
         delta=Decimal("1e-6"),
         subject=SubjectMechanism(clip_norm=Decimal("0.5"), noise_multiplier=Decimal("3.78")),
         record=RecordMechanism(
@@ -44,10 +54,14 @@ def small_plan(**changes: Any) -> CampaignPlan:
             noise_multiplier=Decimal("0.8"),
             clip_norm=Decimal(1),
             learning_rate=Decimal("0.5"),
+            cap_epsilon=Decimal(1_000),
         ),
         cohort=CohortPlan(
             population=100, target=8, minimum=4, deadline_seconds=30, selection_timeout_seconds=30
         ),
         optimizer=ServerOptimizerPlan(name=ServerOptimizerName.SGD, learning_rate=Decimal(1)),
+        stop=StopRules(lost_in_a_row=1_000),
+        references=References(dpia="DPIA-1", works_agreement="WA-1"),
+        expires=datetime(2100, 1, 1, tzinfo=UTC),
     )
-    return msgspec.structs.replace(plan, **changes)
+    return revise(plan, **changes)

@@ -7,26 +7,42 @@ noise, cohort, rounds, model, application code) is taken from the plan, not from
     plan = read_plan(path)            # PlanError names the file, the place and the fix
     plan.hash                         # 64 hex digits
     plan.cap_nano_rho                 # what it may cost a person in all
+    revise(plan, rounds=30)           # another plan: another hash, its worst case stated anew
 
 Decimals are strings in JSON so that no reader rounds them; unknown fields are refused so that
-no field can be meant by one side and ignored by the other.
+no field can be meant by one side and ignored by the other. What a plan says it costs is never
+believed: every reader computes it again (`WorstCase`).
 """
 
 import hashlib
 import math
-from decimal import Decimal
+from datetime import datetime
+from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
 import msgspec
 
-from tacitly_common.accounting.subject import nano_rho_per_participation
+from tacitly_common.accounting.subject import epsilon_of, nano_rho_per_participation
 from tacitly_common.errors import TacitlyError
 from tacitly_common.model_config import ModelConfig
-from tacitly_common.validation import in_range, positive, probability, sha256_hex, short_name
+from tacitly_common.validation import (
+    calendar_months,
+    in_range,
+    positive,
+    probability,
+    sha256_hex,
+    short_name,
+    utc,
+)
 
-PLAN_SCHEMA_VERSION: Final = 1
+PLAN_SCHEMA_VERSION: Final = 2
+# The device's code that a plan may name: what was approved is what runs.
+CLIENT_VERSION: Final = "0.1.0"
+_EPSILON_STEP: Final = Decimal("0.0001")
+# How much above the computed ε a plan may state it: scipy's last digits differ by machine.
+_EPSILON_SLACK: Final = Decimal("0.001")
 
 
 class PlanError(TacitlyError, ValueError):
@@ -59,6 +75,23 @@ class ServerOptimizerName(StrEnum):
     ADAM = "adam"
 
 
+class LegalBasis(StrEnum):
+    """What makes the processing lawful: Regulation (EU) 2016/679, Article 6(1) a to f."""
+
+    CONSENT = "consent"
+    CONTRACT = "contract"
+    LEGAL_OBLIGATION = "legal_obligation"
+    VITAL_INTERESTS = "vital_interests"
+    PUBLIC_TASK = "public_task"
+    LEGITIMATE_INTERESTS = "legitimate_interests"
+
+
+class Output(StrEnum):
+    """What may leave a device. The list is closed: there is one."""
+
+    MODEL_UPDATE = "model_update"
+
+
 class TokenPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which vocabulary turns events into tokens, and which of its families are in use."""
 
@@ -82,6 +115,7 @@ class SubjectMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     clip_norm: Decimal
     noise_multiplier: Decimal
+    encoding: Literal["gaussian_grid"] = "gaussian_grid"
     grid_bits: int = 16
 
     def __post_init__(self) -> None:
@@ -96,6 +130,7 @@ class RecordMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     A window is a record: `window_tokens` consecutive tokens. `max_windows` (the most recent
     ones are kept) and `sample_rate` are public, so the gradient's fixed denominator,
     `expected_batch_windows`, is no function of how much a person typed (opacus #819).
+    `cap_epsilon` is the most that all steps together may cost a window, at the plan's δ.
     """
 
     window_tokens: int
@@ -105,6 +140,7 @@ class RecordMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     noise_multiplier: Decimal
     clip_norm: Decimal
     learning_rate: Decimal
+    cap_epsilon: Decimal
 
     def __post_init__(self) -> None:
         in_range(2, 1_024, window_tokens=self.window_tokens)
@@ -115,6 +151,7 @@ class RecordMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             noise_multiplier=self.noise_multiplier,
             clip_norm=self.clip_norm,
             learning_rate=self.learning_rate,
+            cap_epsilon=self.cap_epsilon,
         )
 
     @property
@@ -126,13 +163,15 @@ class RecordMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 class CohortPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who takes part in a round, and how long it may take.
 
-    `target` devices are asked and are the fixed denominator of the mean; with fewer than
-    `minimum` usable answers by the deadline nothing is released.
+    `target` is the fixed denominator of the mean. `target` + `oversample` devices are asked, and
+    charged, since some will not answer; with fewer than `minimum` usable answers by the deadline
+    nothing is released.
     """
 
     population: int
     target: int
     minimum: int
+    oversample: int = 0
     deadline_seconds: int
     selection_timeout_seconds: int
 
@@ -140,8 +179,68 @@ class CohortPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         in_range(1, 100_000_000, population=self.population)
         in_range(2, self.population, target=self.target)
         in_range(2, self.target, minimum=self.minimum)
+        in_range(0, self.population - self.target, oversample=self.oversample)
         in_range(1, 86_400, deadline_seconds=self.deadline_seconds)
         in_range(1, 86_400, selection_timeout_seconds=self.selection_timeout_seconds)
+
+    @property
+    def asked(self) -> int:
+        """How many devices a round asks, and charges, at the most."""
+        return self.target + self.oversample
+
+
+class ParticipationLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How often one subject may be asked. Every charged attempt counts, also a lost one.
+
+    At most `per_campaign` attempts in all and `per_epoch` that touch one data epoch; between two
+    different rounds of a subject at least `minimum_gap_rounds` rounds (1: every round may be its)
+    and `minimum_gap_hours` hours. A retry of the same round is no other round.
+    """
+
+    per_campaign: int
+    per_epoch: int
+    minimum_gap_rounds: int = 0
+    minimum_gap_hours: int = 0
+
+    def __post_init__(self) -> None:
+        in_range(1, 1_000_000, per_campaign=self.per_campaign, per_epoch=self.per_epoch)
+        in_range(0, 1_000_000, minimum_gap_rounds=self.minimum_gap_rounds)
+        in_range(0, 8_784, minimum_gap_hours=self.minimum_gap_hours)
+
+
+class StopRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When a campaign ends by itself: after this many attempts lost in a row."""
+
+    lost_in_a_row: int
+
+    def __post_init__(self) -> None:
+        in_range(1, 1_000_000, lost_in_a_row=self.lost_in_a_row)
+
+
+class References(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where the data protection impact assessment and the works agreement are filed."""
+
+    dpia: str
+    works_agreement: str
+
+    def __post_init__(self) -> None:
+        in_range(0, 200, dpia=len(self.dpia), works_agreement=len(self.works_agreement))
+
+
+class WorstCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a person pays at the most. Stated for people to read and sign, never believed:
+
+    the integers must be what the rest of the plan computes to, wherever it is read; `epsilon` (at
+    `delta`) is checked by `check_epsilon`, before anybody signs or joins.
+    """
+
+    nano_rho_per_participation: int
+    nano_rho_per_person: int
+    epsilon: Decimal
+    delta: Decimal
+
+    def __post_init__(self) -> None:
+        positive(epsilon=self.epsilon)
 
 
 class ServerOptimizerPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,26 +258,38 @@ class ServerOptimizerPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unkn
 class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One campaign. See the parts for what each bounds.
 
-    `participations` is the most attempts one subject pays for: a lost attempt costs what a
-    released one does, so a plan that asks everybody every round needs some to spare. `delta` is
-    the ledger's δ; `app_hash` the SHA-256 of the Flower application that this protocol version is;
-    `initial_model_hash` the SHA-256 of the float32 vector that the first round starts from.
+    `purpose` is the purpose's code. `data_epochs` are the calendar months (UTC, "2026-11") whose
+    events may be learned from: everybody selected pays in each of them. A lost attempt costs what
+    a released one does, so a plan that asks everybody every round needs participations to spare.
+    `delta` is the ledger's δ; `app_hash` the SHA-256 of the Flower application that this protocol
+    version is, `client_version` the Tacitly that devices run; `initial_model_hash` the SHA-256 of
+    the float32 vector that the first round starts from. Nothing happens after `expires`.
     """
 
     schema_version: int = PLAN_SCHEMA_VERSION
     name: str
     purpose: str
+    legal_basis: LegalBasis
+    unit: Literal["subject"] = "subject"
+    relation: Literal["add_or_remove_one"] = "add_or_remove_one"
+    outputs: tuple[Output, ...] = (Output.MODEL_UPDATE,)
     tokens: TokenPlan
+    data_epochs: tuple[str, ...]
     model: ModelConfig
     initial_model_hash: str
     app_hash: str
+    client_version: str = CLIENT_VERSION
     rounds: int
-    participations: int
+    participation: ParticipationLimits
     delta: Decimal
     subject: SubjectMechanism
     record: RecordMechanism
     cohort: CohortPlan
     optimizer: ServerOptimizerPlan
+    stop: StopRules
+    references: References
+    expires: datetime
+    worst_case: WorstCase
 
     def __post_init__(self) -> None:
         if self.schema_version != PLAN_SCHEMA_VERSION:
@@ -189,13 +300,22 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         short_name(name=self.name, purpose=self.purpose)
         sha256_hex(initial_model_hash=self.initial_model_hash, app_hash=self.app_hash)
         in_range(1, 1_000_000, rounds=self.rounds)
-        in_range(1, 1_000_000, participations=self.participations)
+        calendar_months(data_epochs=self.data_epochs)
+        utc(expires=self.expires)
+        if self.outputs != (Output.MODEL_UPDATE,):
+            raise PlanError(f"outputs must be [{Output.MODEL_UPDATE}], the only one there is")
         probability(delta=self.delta)
         largest_delta = Decimal(1) / (10 * self.cohort.population)
         if self.delta > largest_delta:
             raise PlanError(
                 f"delta is {self.delta}; for a population of {self.cohort.population} it must be "
                 f"at most 1/(10 x population) = {largest_delta:.3g}"
+            )
+        stated, computed = self.worst_case, _worst_case(self, self.worst_case.epsilon)
+        if stated != computed:
+            raise PlanError(
+                f"the plan states a worst case of {_shown(stated)}, it computes to "
+                f"{_shown(computed)}; state what it costs, or change what it does"
             )
 
     @property
@@ -211,7 +331,7 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def cap_nano_rho(self) -> int:
         """What the campaign may cost a subject in all, in nano-ρ."""
-        return self.participations * self.cost_nano_rho
+        return self.participation.per_campaign * self.cost_nano_rho
 
     @property
     def grid_step(self) -> float:
@@ -233,6 +353,45 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     def to_json(self) -> bytes:
         """Canonical JSON: sorted keys, no white space, decimals as strings, UTF-8."""
         return msgspec.json.encode(self, order="sorted")
+
+
+def make_plan(**fields: Any) -> CampaignPlan:
+    """A plan from every field but `worst_case`, which is computed.
+
+    Raises:
+        PlanError, ValidationError: a field is missing or out of bounds.
+    """
+    # The first stands only to be computed from: a plan that misstates its cost cannot exist.
+    subject, delta = fields["subject"], fields["delta"]
+    cost = nano_rho_per_participation(subject.noise_multiplier)
+    cap = fields["participation"].per_campaign * cost
+    worst_case = WorstCase(
+        nano_rho_per_participation=cost,
+        nano_rho_per_person=cap,
+        epsilon=_epsilon_rounded_up(cap, delta),
+        delta=delta,
+    )
+    return CampaignPlan(**fields, worst_case=worst_case)
+
+
+def revise(plan: CampaignPlan, **changes: Any) -> CampaignPlan:
+    """The plan with whole fields replaced and its worst case computed anew."""
+    fields = {name: getattr(plan, name) for name in plan.__struct_fields__ if name != "worst_case"}
+    return make_plan(**fields | changes)
+
+
+def check_epsilon(plan: CampaignPlan) -> None:
+    """Refuse a plan that states another ε than it costs. Imports scipy.
+
+    Raises:
+        PlanError: the stated ε is below the computed one, or above it by more than 0.001.
+    """
+    computed = _epsilon_rounded_up(plan.cap_nano_rho, plan.delta)
+    if not computed <= plan.worst_case.epsilon <= computed + _EPSILON_SLACK:
+        raise PlanError(
+            f"the plan states ε = {plan.worst_case.epsilon} for a person's worst case; it is "
+            f"{computed} at δ = {plan.delta}; state that"
+        )
 
 
 def parse_plan(document: bytes, *, source: str = "plan") -> CampaignPlan:
@@ -259,3 +418,24 @@ def read_plan(path: Path) -> CampaignPlan:
     except OSError as error:
         raise PlanError(f"{path}: {error.strerror}; name an existing plan file") from error
     return parse_plan(document, source=str(path))
+
+
+def _worst_case(plan: CampaignPlan, epsilon: Decimal) -> WorstCase:
+    return WorstCase(
+        nano_rho_per_participation=plan.cost_nano_rho,
+        nano_rho_per_person=plan.cap_nano_rho,
+        epsilon=epsilon,
+        delta=plan.delta,
+    )
+
+
+def _epsilon_rounded_up(nano_rho: int, delta: Decimal) -> Decimal:
+    epsilon = Decimal(epsilon_of(nano_rho, float(delta)))
+    return epsilon.quantize(_EPSILON_STEP, rounding=ROUND_CEILING)
+
+
+def _shown(worst: WorstCase) -> str:
+    return (
+        f"{worst.nano_rho_per_participation} nano-ρ a participation and "
+        f"{worst.nano_rho_per_person} a person at δ = {worst.delta}"
+    )

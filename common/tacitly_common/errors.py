@@ -4,6 +4,10 @@
       ├─ ValidationError       a value given from outside is unusable      (also: CertificateError)
       ├─ PlanError             a campaign plan is malformed or contradicts itself  (campaign.py)
       ├─ EncodingError         an update cannot be encoded or decoded      (mechanisms/)
+      ├─ SignatureError        a signature is not that key's for that content    (contract/)
+      ├─ ContractError         the officers' log was altered, or an act is not allowed  (contract/)
+      │    ├─ NotAuthorisedError    signed by somebody who may not
+      │    └─ ConflictError         another entry came first, or it was done before
       ├─ WireError             a message is not what the protocol says     (wire/)
       ├─ BudgetExceededError   a charge would overdraw a ledger            (both ledgers)
       ├─ LedgerError           a ledger is damaged or used out of order    (both ledgers)

@@ -6,6 +6,8 @@ serialised form (the store seals those lines; exports show them).
 """
 
 import math
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -62,6 +64,16 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     def __repr__(self) -> str:
         """Show the kind alone: a repr ends up in logs and tracebacks, content must not."""
         return f"Event({self.kind.value})"
+
+
+def data_epoch(event: Event) -> str:
+    """The calendar month (UTC) of an event, "2026-11": what its use is charged to."""
+    return f"{datetime.fromtimestamp(event.wall_ns // 10**9, UTC):%Y-%m}"
+
+
+def data_epochs(events: Iterable[Event]) -> tuple[str, ...]:
+    """Every month that occurs, sorted."""
+    return tuple(sorted({data_epoch(event) for event in events}))
 
 
 _ENCODER: Final = msgspec.json.Encoder()

@@ -7,12 +7,14 @@ All raise `ValidationError`. Used in `__post_init__` and at the edges where valu
 
 import math
 import re
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from tacitly_common.errors import ValidationError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 Number = int | float | Decimal
 
@@ -71,3 +73,19 @@ def short_name(**values: str) -> None:
             raise ValidationError(
                 f"{name} must be 1 to 64 characters of a-z 0-9 . _ -, got {value!r:.80}"
             )
+
+
+def calendar_months(**values: tuple[str, ...]) -> None:
+    """Each value is a sorted list of different months, "2026-11", and not empty."""
+    for name, months in values.items():
+        if not months or not all(_MONTH.fullmatch(month) for month in months):
+            raise ValidationError(f"{name} must be months like 2026-11, got {months!r:.80}")
+        if list(months) != sorted(set(months)):
+            raise ValidationError(f"{name} must be sorted and unique, got {months!r:.80}")
+
+
+def utc(**values: datetime) -> None:
+    """Each value is a moment with the time zone UTC."""
+    for name, value in values.items():
+        if value.utcoffset() != timedelta(0):
+            raise ValidationError(f"{name} must be a time in UTC (end it with Z), got {value}")

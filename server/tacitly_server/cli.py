@@ -177,7 +177,7 @@ def create(home: Path, plan: Path, model: Path) -> None:
 
     from tacitly_common.campaign import read_plan
     from tacitly_common.errors import ValidationError
-    from tacitly_server.campaigns import create_campaign
+    from tacitly_server.campaigns.filing import create_campaign
     from tacitly_server.home import ServerHome
 
     read = read_plan(plan)
@@ -193,7 +193,7 @@ def create(home: Path, plan: Path, model: Path) -> None:
 @_home
 def list_(home: Path) -> None:
     """List the campaigns: hash, name, released rounds of all."""
-    from tacitly_server.campaigns import list_campaigns
+    from tacitly_server.campaigns.filing import list_campaigns
     from tacitly_server.home import ServerHome
 
     for name, state in list_campaigns(ServerHome(home)).items():

@@ -67,7 +67,7 @@ def _facts(read: "CampaignPlan") -> dict[str, Any]:
         "name": read.name,
         "purpose": read.purpose,
         "rounds": read.rounds,
-        "most_participations_of_a_person": read.participations,
+        "most_participations_of_a_person": read.participation.per_campaign,
         "population": read.cohort.population,
         "cohort_target": read.cohort.target,
         "cohort_minimum": read.cohort.minimum,

@@ -23,7 +23,7 @@ import msgspec
 
 from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_server import certificates
-from tacitly_server.campaigns import active_campaign, campaign_state
+from tacitly_server.campaigns.filing import active_campaign, campaign_state
 from tacitly_server.control import Control, ControlError, Run
 from tacitly_server.health import (
     WRITE_SECONDS,

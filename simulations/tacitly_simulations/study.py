@@ -22,6 +22,7 @@ the mean of N persons' updates, and the noise on it is what N persons would add 
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import ROUND_CEILING, Decimal
 from functools import cached_property
 from pathlib import Path
@@ -38,10 +39,15 @@ from tacitly_client.training.windows import split_by_time, training_windows
 from tacitly_common.campaign import (
     CampaignPlan,
     CohortPlan,
+    LegalBasis,
+    ParticipationLimits,
+    References,
     ServerOptimizerName,
     ServerOptimizerPlan,
+    StopRules,
     SubjectMechanism,
     TokenPlan,
+    make_plan,
 )
 from tacitly_common.errors import ValidationError
 from tacitly_common.evaluation import NOTHING, Evaluation, evaluate
@@ -77,6 +83,9 @@ _MOMENTUM: Final = 0.8  # the server's, in rounds without noise
 _NO_CLIP: Final = Decimal(1_000)
 _GRID_BITS: Final = 24
 _NOISE_OF_A_WHAT_IF: Final = Decimal("1e-9")
+# A study runs in the lab and asks nobody: one month stands for all, and it does not expire.
+_DATA_EPOCHS: Final = ("2026-01",)
+_NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -318,15 +327,17 @@ class Study:
                 noise_multiplier=as_if.quantize(_NOISE_OF_A_WHAT_IF, ROUND_CEILING),
                 grid_bits=_GRID_BITS,
             )
-        return CampaignPlan(
+        return make_plan(
             name="study",
             purpose="evaluation",
+            legal_basis=LegalBasis.CONSENT,
             tokens=self.tokens,
+            data_epochs=_DATA_EPOCHS,
             model=self._model,
             initial_model_hash=model_sha256(self._start),
             app_hash=app_hash(),
             rounds=rounds,
-            participations=rounds,
+            participation=ParticipationLimits(per_campaign=rounds, per_epoch=rounds),
             delta=delta,
             subject=subject,
             record=RECORDS if privacy.protects_records else ALL_RECORDS,
@@ -342,6 +353,9 @@ class Study:
                 learning_rate=Decimal(str(learning_rate)),
                 momentum=Decimal(str(momentum)),
             ),
+            stop=StopRules(lost_in_a_row=rounds),
+            references=References(dpia="none: a study", works_agreement="none: a study"),
+            expires=_NEVER,
         )
 
     def _trained(

@@ -31,6 +31,7 @@ RECORDS: Final = RecordMechanism(
     noise_multiplier=Decimal(1),
     clip_norm=Decimal("0.5"),
     learning_rate=Decimal("0.2"),
+    cap_epsilon=Decimal(1_000),
 )
 # Where it is off, nothing bounds how much of a person's data a round may use.
 ALL_RECORDS: Final = msgspec.structs.replace(RECORDS, max_windows=1_000_000)

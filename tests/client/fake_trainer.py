@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 
 
 def update_of(round_: int, coordinates: int) -> np.ndarray[tuple[int], np.dtype[np.int32]]:

@@ -30,7 +30,8 @@ from tacitly_client.node.flower_port import (
     inflate_object_from_contents,
     iterate_object_tree,
 )
-from tacitly_common.wire.messages import Reply, ReplyCode, parse_reply_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Reply, parse_reply_content
 
 N = 12
 ADDRESS = Address(run_id=7, message_id="a" * 64, node_id=42, created_at=1.8e9, ttl=60.0)

@@ -28,13 +28,8 @@ from tacitly_client.node.policy import Offer
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import ValidationError
-from tacitly_common.wire.messages import (
-    Reply,
-    ReplyCode,
-    Task,
-    parse_reply_content,
-    train_content,
-)
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Reply, Task, parse_reply_content, train_content
 
 
 class Site:

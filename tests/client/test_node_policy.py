@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from plans import small_plan
 from tacitly_client.node.policy import MAX_ATTEMPT, Offer, judge_offer, judge_task, nameable
-from tacitly_common.wire.messages import ReplyCode, Task
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Task
 
 PLAN = small_plan()
 GOOD = Offer(PLAN.app_hash, "flwr-serverapp", "train")

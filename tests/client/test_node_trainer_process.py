@@ -14,7 +14,7 @@ import pytest
 from stock_flower import eventually
 from tacitly_client.node.trainer_process import TrainerError, TrainerProcess
 from tacitly_client.training.pipe import Job
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 
 COORDINATES = 50
 # Larger than a pipe's buffer: a trainer that does not read must not block the node for ever.

@@ -18,7 +18,7 @@ from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import LedgerError
 from tacitly_common.model_config import ModelConfig
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from tacitly_client.training.local import (
     train,
     train_without_privacy,
 )
+from tacitly_common.campaign import revise
 from tacitly_common.evaluation import evaluate
 from tacitly_common.mechanisms.gaussian import secure_generator
 from tacitly_common.model import initial_vector, named_tensors
@@ -29,7 +30,7 @@ def _one_thread():
 
 def plan(model=None, **record):
     base = small_plan()
-    return msgspec.structs.replace(
+    return revise(
         base,
         model=model or base.model,
         record=msgspec.structs.replace(base.record, **record),

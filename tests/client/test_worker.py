@@ -22,7 +22,7 @@ from tacitly_client.training import pipe
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
 from tacitly_client.training.worker import serve
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 
 PLAN = training_plan(participations=20)
 COMMAND = [sys.executable, "-m", "tacitly_client.training.worker", "--home"]

@@ -9,7 +9,15 @@ import msgspec
 import pytest
 
 from plans import small_plan
-from tacitly_common.campaign import CohortPlan, PlanError, SubjectMechanism, parse_plan, read_plan
+from tacitly_common.campaign import (
+    CohortPlan,
+    PlanError,
+    SubjectMechanism,
+    check_epsilon,
+    parse_plan,
+    read_plan,
+    revise,
+)
 from tacitly_common.errors import ValidationError
 from tacitly_common.model_config import ModelConfig
 
@@ -59,9 +67,28 @@ def test_unknown_missing_and_mistyped_fields_are_refused_and_placed() -> None:
         (b'"minimum":4', b'"minimum":1', r"minimum must lie in \[2, 8\]"),
         (b'"delta":"0.000001"', b'"delta":"0.01"', "at most 1/"),
         (b'"app_hash":"1', b'"app_hash":"x', "app_hash must be 64"),
-        (b'"schema_version":1', b'"schema_version":2', "plan schema 2 is not 1"),
+        (b'"schema_version":2', b'"schema_version":1', "plan schema 1 is not 2"),
         (b'"families":["applications","keys"]', b'"families":["keys","applications"]', "sorted"),
-        (b'"participations":10', b'"participations":0', r"participations must lie in \[1, "),
+        (b'"per_campaign":10', b'"per_campaign":0', r"per_campaign must lie in \[1, "),
+        (b'"oversample":0', b'"oversample":93', r"oversample must lie in \[0, 92\]"),
+        (b'["2023-11"]', b'["2023-13"]', "data_epochs must be months like 2026-11"),
+        (b'["2023-11"]', b"[]", "data_epochs must be months like 2026-11"),
+        (b'["2023-11"]', b'["2023-12","2023-11"]', "data_epochs must be sorted"),
+        (b'"2100-01-01T00:00:00Z"', b'"2100-01-01T00:00:00"', "expires must be a time in UTC"),
+        (b'"2100-01-01T00:00:00Z"', b'"2100-01-01T00:00:00+01:00"', "expires must be a time in U"),
+        (b'["model_update"]', b'["keystrokes"]', "Invalid enum value 'keystrokes'"),
+        (b'["model_update"]', b"[]", r"outputs must be \[model_update\]"),
+        (b'"unit":"subject"', b'"unit":"record"', "Invalid enum value 'record'"),
+        (b'"legal_basis":"consent"', b'"legal_basis":"because"', "Invalid enum value 'because'"),
+        (b'"encoding":"gaussian_grid"', b'"encoding":"plain"', "Invalid enum value 'plain'"),
+        (b'"lost_in_a_row":1000', b'"lost_in_a_row":0', "lost_in_a_row must lie in"),
+        (b'"minimum_gap_hours":0', b'"minimum_gap_hours":-1', "minimum_gap_hours must lie in"),
+        (b'person":349934220', b'person":349934219', "computes to 34993422 nano-ρ a"),
+        (
+            b'"nano_rho_per_participation":34993422',
+            b'"nano_rho_per_participation":1',
+            "states a worst case of 1 nano",
+        ),
     ],
 )
 def test_values_out_of_bounds_are_refused_by_name(old: bytes, new: bytes, message: str) -> None:
@@ -80,6 +107,24 @@ def test_costs_follow_from_the_noise() -> None:
     plan = small_plan()
     assert plan.cost_nano_rho == 34_993_422
     assert plan.cap_nano_rho == 349_934_220
+
+
+def test_a_worst_case_is_computed_anew_by_whoever_reads_it() -> None:
+    plan = small_plan()
+    assert plan.worst_case.nano_rho_per_person == 349_934_220
+    assert plan.worst_case.epsilon == Decimal("3.9932")
+    check_epsilon(plan)
+    for wrong in (b"3.9931", b"3.9943", b"NaN"):
+        document = plan.to_json().replace(b'"epsilon":"3.9932"', b'"epsilon":"' + wrong + b'"')
+        with pytest.raises(PlanError, match=r"epsilon must|worst case; it is 3\.9932 at δ"):
+            check_epsilon(parse_plan(document))
+
+
+def test_a_revised_plan_states_its_own_worst_case() -> None:
+    subject = SubjectMechanism(clip_norm=Decimal(1), noise_multiplier=Decimal("0.5"))
+    revised = revise(small_plan(), subject=subject)
+    assert revised.worst_case.nano_rho_per_participation == 2 * 10**9
+    check_epsilon(revised)
 
 
 def test_shares_of_the_minimum_cohort_carry_the_whole_noise() -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
+from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import (
     Reply,
-    ReplyCode,
     Task,
     WireError,
     parse_reply_content,

@@ -33,10 +33,11 @@ from tacitly_client.node.flower_port import get_all_nested_objects, get_object_t
 from tacitly_client.node.identity import load_node_key
 from tacitly_client.node.transport import FleetError, WithdrawnError
 from tacitly_client.store import EventStore
-from tacitly_common.campaign import CampaignPlan, CohortPlan
+from tacitly_common.campaign import CampaignPlan, CohortPlan, revise
 from tacitly_common.events import to_json_line
 from tacitly_common.mechanisms.gaussian import encoded_norm_bound
-from tacitly_common.wire.messages import ReplyCode, parse_train_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import parse_train_content
 from tacitly_server import certificates
 from tacitly_server.bundle import app_hash
 from tacitly_server.health import read_status
@@ -155,7 +156,7 @@ def test_a_damaged_ledger_is_named_and_not_replaced(home: AgentHome) -> None:
 def test_a_plan_over_an_unknown_vocabulary_is_refused_by_both_sides(tmp_path: Path) -> None:
     plan = training_plan(app_hash=app_hash())
     tokens = msgspec.structs.replace(plan.tokens, vocabulary_version=2)
-    plan = msgspec.structs.replace(plan, tokens=tokens)
+    plan = revise(plan, tokens=tokens)
     (tmp_path / "plan.json").write_bytes(plan.to_json())
     (tmp_path / "ca.crt").write_text("the authority")
     np.save(tmp_path / "model.npy", np.frombuffer(model_bytes(plan), np.float32))

@@ -28,13 +28,8 @@ from tacitly_client.node.connection import Connection
 from tacitly_client.node.identity import load_node_key, public_pem
 from tacitly_client.node.transport import FleetError, ServerClock
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.wire.messages import (
-    Reply,
-    ReplyCode,
-    Task,
-    parse_reply_content,
-    train_content,
-)
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Reply, Task, parse_reply_content, train_content
 
 SECRET = "Dear diary, the merger closes on Friday"
 

@@ -37,7 +37,7 @@ from tacitly_client.store import EventStore
 from tacitly_common.campaign import CohortPlan
 from tacitly_common.vocabulary import START, Vocabulary
 from tacitly_server.bundle import app_hash
-from tacitly_server.campaigns import campaign_state
+from tacitly_server.campaigns.filing import campaign_state
 from tacitly_simulations.demo.deployment import Agent, Deployment
 from tls_recorder import Conversation, TlsRecorder
 

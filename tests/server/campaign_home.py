@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from plans import small_plan
 from tacitly_common.campaign import CampaignPlan, read_plan
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 from tacitly_server.home import CampaignDirectory, ServerHome
 from tacitly_server.ledger.population import AttemptKey, AttemptState, PopulationLedger
 from tacitly_server.rounds.campaign import Campaign, Patience, run_campaign

@@ -16,7 +16,8 @@ from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.wire.messages import Reply, ReplyCode, parse_train_content, reply_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Reply, parse_train_content, reply_content
 from tacitly_server.rounds.clock import Clock
 
 Answer = Message | Exception | Callable[[], Message]

@@ -27,7 +27,8 @@ from tacitly_common.mechanisms.gaussian import (
     release,
     secure_generator,
 )
-from tacitly_common.wire.messages import ReplyCode, Task, train_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Task, train_content
 from tacitly_server.aggregation.checks import Refusal, check_reply
 from tacitly_server.aggregation.streaming_sum import StreamingSum
 

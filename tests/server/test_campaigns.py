@@ -11,7 +11,7 @@ import pytest
 from our_server import new_campaign
 from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.errors import ValidationError
-from tacitly_server.campaigns import active_campaign, create_campaign, list_campaigns
+from tacitly_server.campaigns.filing import active_campaign, create_campaign, list_campaigns
 from tacitly_server.home import ServerHome
 from tacitly_server.initialise import initialise
 from tacitly_server.rounds.receipts import Outcome, Receipt, append_receipt

@@ -30,7 +30,8 @@ from plans import small_plan
 from tacitly_common.campaign import ServerOptimizerName, ServerOptimizerPlan
 from tacitly_common.errors import LedgerError
 from tacitly_common.mechanisms.gaussian import release, secure_generator
-from tacitly_common.wire.messages import ReplyCode, parse_train_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import parse_train_content
 from tacitly_server.ledger.population import Attempt, AttemptState, PopulationLedger
 from tacitly_server.rounds.campaign import Campaign, Ending, Patience, run_campaign
 from tacitly_server.rounds.checkpoint import Checkpoint, read_checkpoint, read_initial

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from our_server import new_campaign
 from stock_flower import eventually, free_port
-from tacitly_server.campaigns import create_campaign
+from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.control import Control
 from tacitly_server.health import Status, read_status
 from tacitly_server.home import ServerHome

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from plans import small_plan
 from tacitly_client.training.local import PlainSettings, train_without_privacy
 from tacitly_client.training.windows import training_windows
-from tacitly_common.campaign import CampaignPlan
+from tacitly_common.campaign import CampaignPlan, revise
 from tacitly_common.model import initial_vector
 from tacitly_server.rounds import optimizer
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256
@@ -25,7 +25,7 @@ STREAMS = [np.random.default_rng(seed).integers(2, 11, 200) for seed in range(3)
 
 def plan_of_three(start: NDArray[np.float32]) -> CampaignPlan:
     plan = small_plan(rounds=2, participations=2, initial_model_hash=model_sha256(start))
-    return msgspec.structs.replace(
+    return revise(
         plan,
         cohort=msgspec.structs.replace(plan.cohort, target=3, minimum=3, deadline_seconds=240),
         subject=msgspec.structs.replace(plan.subject, clip_norm=Decimal(100), grid_bits=24),

@@ -38,7 +38,8 @@ from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnErro
 from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.errors import TacitlyError, ValidationError
-from tacitly_common.wire.messages import Reply, ReplyCode, WireError, parse_train_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Reply, WireError, parse_train_content
 
 # How long after a task another one is likely: the next round of the same cohort.
 _ACTIVE_SECONDS: Final = 300.0

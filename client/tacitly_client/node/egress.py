@@ -62,7 +62,8 @@ from tacitly_client.node.flower_port import (
     message_to_proto,
 )
 from tacitly_common.errors import TacitlyError
-from tacitly_common.wire.messages import TRAIN, Reply, ReplyCode, parse_reply_content, reply_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import TRAIN, Reply, parse_reply_content, reply_content
 
 _REFUSAL_OBJECTS: Final = {"Message": 1, "RecordDict": 1, "ConfigRecord": 1}
 _UPDATE_OBJECTS: Final = {**_REFUSAL_OBJECTS, "ArrayRecord": 1, "Array": 1}

@@ -10,7 +10,8 @@ from typing import Final
 
 from tacitly_client.node.flower_port import TaskType
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.wire.messages import TRAIN, ReplyCode, Task
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import TRAIN, Task
 
 # Attempts cost budget, so the ledger bounds them long before; this bounds the integer.
 MAX_ATTEMPT: Final = 1_000_000

@@ -34,7 +34,8 @@ from tacitly_client.training.pipe import (
     write_frame,
 )
 from tacitly_common.errors import TacitlyError
-from tacitly_common.wire.messages import Reply, ReplyCode
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Reply
 
 # Everything else stays out: proxies, Flower's variables, tokens of the person's shell.
 _ENVIRONMENT: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "SYSTEMROOT")

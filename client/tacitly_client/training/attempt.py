@@ -2,8 +2,9 @@
 
     1. Refuse another plan, a round the plan does not have, a model that is not the plan's.
     2. An attempt seen before: its kept result again, byte for byte; without one it is LOST.
-    3. Windows of the person's events, the held-out part left alone. Without any the attempt goes
-       on all the same and ends in noise: a refusal would tell, unpaid, that nothing was typed.
+    3. Windows of the person's events in the plan's data epochs, the held-out part left alone.
+       Without any the attempt goes on all the same and ends in noise: a refusal would tell,
+       unpaid, that nothing was typed.
     4. CHARGE the device ledger. Durable before the model learns anything from the events.
     5. Train, and keep the record level's account.
     6. Clip, noise, encode; keep the result durably.
@@ -34,9 +35,10 @@ from tacitly_client.training.pipe import Job
 from tacitly_client.training.windows import split_by_time, training_windows
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import BudgetExceededError
+from tacitly_common.events import data_epoch
 from tacitly_common.mechanisms.gaussian import release, secure_generator
 from tacitly_common.vocabulary import Vocabulary
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 
 Answer = tuple[ReplyCode, bytes]
 
@@ -130,7 +132,10 @@ def _windows(home: AgentHome, plan: CampaignPlan) -> NDArray[np.int64]:
         )
     with EventStore.open(home.store) as store:
         # A damaged part costs itself alone; `tacitly-agent status` shows it.
-        tokens = vocabulary.encode(store.events(on_damage=_say))
+        events = store.events(on_damage=_say)
+        tokens = vocabulary.encode(
+            event for event in events if data_epoch(event) in plan.data_epochs
+        )
     older, _ = split_by_time(tokens)
     return training_windows(older, plan.record)
 

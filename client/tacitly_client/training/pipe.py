@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, TypeVar
 import msgspec
 
 from tacitly_common.errors import TacitlyError
-from tacitly_common.wire.messages import ReplyCode
+from tacitly_common.wire.codes import ReplyCode
 
 # A job that is in the pipe gets done, however late; so none is sent to who cannot begin yet.
 READY: Final = b"R"

@@ -70,7 +70,7 @@ def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:
     from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
     from tacitly_common.campaign import read_plan
     from tacitly_common.errors import TacitlyError
-    from tacitly_common.wire.messages import ReplyCode
+    from tacitly_common.wire.codes import ReplyCode
 
     settings, plan = read_settings(home), read_plan(home.plan)
 

@@ -1,6 +1,6 @@
 """The two messages of a round, as Flower records, and nothing else.
 
-    server -> device   train   {"task": {plan, round, attempt}, "model": [float32 vector]}
+    server -> device   train   {"task": {plan, round, attempt, grant}, "model": [float32 vector]}
     device -> server   reply   {"reply": {round, attempt, code}, "update": [int32 vector]}
                        refusal {"reply": {round, attempt, code}}
 
@@ -9,14 +9,14 @@ A parser never trusts a length: the caller says what it expects.
 """
 
 from dataclasses import dataclass
-from enum import IntEnum
-from typing import Final, TypeVar, cast
+from typing import Any, Final, TypeVar, cast
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from tacitly_common.errors import TacitlyError
+from tacitly_common.wire.codes import ReplyCode
 
 TRAIN: Final = "train"
 _TASK, _MODEL, _REPLY, _UPDATE, _VECTOR = "task", "model", "reply", "update", "vector"
@@ -37,27 +37,14 @@ class WrongShapeError(WireError):
     """A vector of another length, or with other dimensions, than agreed."""
 
 
-class ReplyCode(IntEnum):
-    """What a device answers. OK comes with an update; every other code comes alone."""
-
-    OK = 0
-    UNKNOWN_APPLICATION = 1
-    UNKNOWN_TASK = 2
-    UNKNOWN_PLAN = 3
-    MALFORMED_TASK = 4
-    WRONG_MODEL = 5
-    ROUND_OUT_OF_RANGE = 6
-    BUDGET_EXHAUSTED = 7
-    DEVICE_FAULT = 8
-
-
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Which attempt at which round of which plan."""
+    """Which attempt at which round of which plan, and the grant that lets it be asked."""
 
     plan_hash: str
     round: int
     attempt: int
+    grant: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +59,14 @@ class Reply:
 
 def train_content(task: Task, model: NDArray[np.float32]) -> RecordDict:
     """The content of a train message. `model` is float32[parameters]."""
-    config = ConfigRecord({"plan": task.plan_hash, "round": task.round, "attempt": task.attempt})
+    config = ConfigRecord(
+        {
+            "plan": task.plan_hash,
+            "round": task.round,
+            "attempt": task.attempt,
+            "grant": task.grant,
+        }
+    )
     return RecordDict({_TASK: config, _MODEL: ArrayRecord({_VECTOR: Array(model)})})
 
 
@@ -84,11 +78,12 @@ def parse_train_content(
     Raises:
         WireError: anything but exactly the records `train_content` makes, with a finite model.
     """
-    config = _only_config(content, _TASK, {"plan": str, "round": int, "attempt": int}, {_MODEL})
+    types = {"plan": str, "round": int, "attempt": int, "grant": bytes}
+    config = _only_config(content, _TASK, types, {_MODEL})
     model = _only_vector(content, _MODEL, np.dtype(np.float32), parameters)
     if not np.isfinite(model).all():
         raise WireError("the model holds NaN or infinity")
-    task = Task(str(config["plan"]), int(config["round"]), int(config["attempt"]))
+    task = Task(config["plan"], config["round"], config["attempt"], config["grant"])
     return task, model
 
 
@@ -110,18 +105,18 @@ def parse_reply_content(content: RecordDict, *, coordinates: int) -> Reply:
     arrays = {_UPDATE} & set(content)
     config = _only_config(content, _REPLY, {"round": int, "attempt": int, "code": int}, arrays)
     try:
-        code = ReplyCode(int(config["code"]))
+        code = ReplyCode(config["code"])
     except ValueError:
         raise WireError("unknown reply code") from None
     if (code is ReplyCode.OK) != bool(arrays):
         raise WireError("an update comes with code OK and only then")
     update = _only_vector(content, _UPDATE, np.dtype(np.int32), coordinates) if arrays else None
-    return Reply(int(config["round"]), int(config["attempt"]), code, update)
+    return Reply(config["round"], config["attempt"], code, update)
 
 
 def _only_config(
     content: RecordDict, name: str, types: dict[str, type], others: set[str]
-) -> dict[str, int | str]:
+) -> dict[str, Any]:
     """The one ConfigRecord `name` with exactly the keys and types given."""
     if set(content) != {name} | others:
         raise WireError(f"the message must hold exactly the records {sorted({name} | others)}")
@@ -131,7 +126,7 @@ def _only_config(
     # `type(...) is`: True is an int to isinstance.
     if set(record) != set(types) or any(type(record[key]) is not types[key] for key in types):
         raise WireError(f"record {name!r} must hold exactly {sorted(types)} of the agreed types")
-    return {key: record[key] for key in types}  # type: ignore[misc]
+    return {key: record[key] for key in types}
 
 
 def _only_vector(

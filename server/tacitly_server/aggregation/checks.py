@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.mechanisms.gaussian import encoded_norm_bound
+from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import (
-    ReplyCode,
     Task,
     WireError,
     WrongShapeError,

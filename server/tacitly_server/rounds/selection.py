@@ -27,10 +27,10 @@ def select(
     """The selected nodes and their subjects, or None if too few came online in time.
 
     1. Eligible are the subjects outside `exhausted` with an enrolled node online.
-    2. Wait until `target` of them are there (or all who could ever come, if fewer), at most
+    2. Wait until as many as the plan asks are there (or all who could ever come, if fewer), at most
        `selection_timeout_seconds`.
     3. With fewer than `minimum`, give up.
-    4. Draw at most `target` subjects uniformly without replacement, and one node of each: two
+    4. Draw at most that many subjects uniformly without replacement, and one node of each: two
        devices of one person do not double the person's weight, nor the odds to be drawn.
     """
     deadline = clock.monotonic() + cohort.selection_timeout_seconds
@@ -41,11 +41,11 @@ def select(
             subject = subjects.get(node.node_id)
             if subject is not None and subject not in exhausted:
                 online.setdefault(subject, []).append(node.node_id)
-        wanted = min(cohort.target, len(set(subjects.values()) - exhausted))
+        wanted = min(cohort.asked, len(set(subjects.values()) - exhausted))
         if len(online) >= max(wanted, cohort.minimum) or clock.monotonic() >= deadline:
             break
         clock.sleep(_POLL_SECONDS)
     if len(online) < cohort.minimum:
         return None
-    drawn = rng.sample(sorted(online), min(cohort.target, len(online)))
+    drawn = rng.sample(sorted(online), min(cohort.asked, len(online)))
     return {rng.choice(online[subject]): subject for subject in drawn}

@@ -1,5 +1,6 @@
 """The campaign that every measurement runs: about 100,000 parameters, all of them trained."""
 
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Final
 
@@ -10,12 +11,17 @@ from tacitly_common.campaign import (
     CampaignPlan,
     CohortPlan,
     Family,
+    LegalBasis,
     Level,
+    ParticipationLimits,
     RecordMechanism,
+    References,
     ServerOptimizerName,
     ServerOptimizerPlan,
+    StopRules,
     SubjectMechanism,
     TokenPlan,
+    make_plan,
 )
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.vocabulary import VOCABULARY_VERSION, Vocabulary
@@ -31,6 +37,7 @@ RECORD: Final = RecordMechanism(
     noise_multiplier=Decimal(1),
     clip_norm=Decimal(1),
     learning_rate=Decimal("0.1"),
+    cap_epsilon=Decimal(1_000),
 )
 EMBEDDING: Final = 32
 HIDDEN: Final = 128
@@ -50,20 +57,30 @@ def initial_model() -> NDArray[np.float32]:
     return initial_vector(model_config(), 0)
 
 
-def rounds_plan(name: str, rounds: int, *, app_hash: str, initial_model_hash: str) -> CampaignPlan:
+def rounds_plan(
+    name: str,
+    rounds: int,
+    *,
+    app_hash: str,
+    initial_model_hash: str,
+    data_epochs: tuple[str, ...],
+) -> CampaignPlan:
     """A campaign of `rounds` rounds in which every device takes part.
 
     The deadline leaves time for an idle agent's first poll, which comes up to 75 s late.
     """
-    return CampaignPlan(
+    attempts = rounds + _SPARE_ATTEMPTS
+    return make_plan(
         name=name,
         purpose="bench",
+        legal_basis=LegalBasis.CONSENT,
         tokens=TOKENS,
+        data_epochs=data_epochs,
         model=model_config(),
         initial_model_hash=initial_model_hash,
         app_hash=app_hash,
         rounds=rounds,
-        participations=rounds + _SPARE_ATTEMPTS,
+        participation=ParticipationLimits(per_campaign=attempts, per_epoch=attempts),
         delta=Decimal("1e-6"),
         subject=SubjectMechanism(clip_norm=Decimal("0.1"), noise_multiplier=Decimal("0.5")),
         record=RECORD,
@@ -75,4 +92,7 @@ def rounds_plan(name: str, rounds: int, *, app_hash: str, initial_model_hash: st
             selection_timeout_seconds=60,
         ),
         optimizer=ServerOptimizerPlan(name=ServerOptimizerName.SGD, learning_rate=Decimal(1)),
+        stop=StopRules(lost_in_a_row=attempts),
+        references=References(dpia="none: a benchmark", works_agreement="none: a benchmark"),
+        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=1),
     )

@@ -15,8 +15,9 @@ from typing import Final
 
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
+from tacitly_common.events import data_epochs
 from tacitly_server.bundle import app_hash, bundle
-from tacitly_server.campaigns import create_campaign
+from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.control import Control
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256, read_receipts
 from tacitly_simulations.bench.devices import (
@@ -122,10 +123,16 @@ def measure_rounds(
         BenchError, DeploymentError: something did not start or did not get through.
     """
     model = initial_model()
+    people = [synthetic_person(seed, _EVENTS) for seed in range(DEVICES)]
 
     def plan(name: str) -> CampaignPlan:
-        digest = model_sha256(model)
-        return rounds_plan(name, rounds, app_hash=app_hash(), initial_model_hash=digest)
+        return rounds_plan(
+            name,
+            rounds,
+            app_hash=app_hash(),
+            initial_model_hash=model_sha256(model),
+            data_epochs=data_epochs(event for person in people for event in person.events),
+        )
 
     plans = {setting.name: plan(setting.name) for setting in SETTINGS}
     stock = stock_bundle(root / "stock-bundle")
@@ -135,8 +142,8 @@ def measure_rounds(
     ):
         server = Server(f"127.0.0.1:{proxy.port}", site.server.tls / "ca.crt")
         report("installing two devices")
-        for seed in range(DEVICES):
-            site.add_agent(f"device-{seed}", synthetic_person(seed, _EVENTS).events)
+        for number, person in enumerate(people):
+            site.add_agent(f"device-{number}", person.events)
         rows = []
         for setting in SETTINGS:
             report(setting.label)

@@ -15,7 +15,8 @@ from tacitly_client.home import AgentHome, read_settings
 from tacitly_client.training.attempt import answer
 from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import read_plan
-from tacitly_common.wire.messages import Reply, ReplyCode, parse_train_content, reply_content
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Reply, parse_train_content, reply_content
 
 app = ClientApp()
 

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
-import msgspec
-
-from tacitly_common.campaign import CampaignPlan, RecordMechanism
+from tacitly_common.campaign import CampaignPlan, RecordMechanism, revise
 from tacitly_simulations.bench.plan import EMBEDDING, HIDDEN, rounds_plan
 
 WINDOW: Final = 32
@@ -127,8 +125,14 @@ def _steps() -> dict[str, Callable[[], None]]:
 
 def _plan() -> CampaignPlan:
     """Every window in every batch; what concerns rounds and cohort plays no part."""
-    return msgspec.structs.replace(
-        rounds_plan("step", 1, app_hash="0" * 64, initial_model_hash="0" * 64),
+    return revise(
+        rounds_plan(
+            "step",
+            1,
+            app_hash="0" * 64,
+            initial_model_hash="0" * 64,
+            data_epochs=("2026-01",),
+        ),
         record=RecordMechanism(
             window_tokens=WINDOW,
             max_windows=BATCH,
@@ -137,5 +141,6 @@ def _plan() -> CampaignPlan:
             noise_multiplier=Decimal(NOISE),
             clip_norm=Decimal(CLIP),
             learning_rate=Decimal(LEARNING_RATE),
+            cap_epsilon=Decimal(1_000),
         ),
     )

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Final
@@ -29,13 +30,19 @@ from tacitly_common.accounting.subject import cap_nano_rho, epsilon_of
 from tacitly_common.campaign import (
     CampaignPlan,
     CohortPlan,
+    LegalBasis,
+    ParticipationLimits,
     RecordMechanism,
+    References,
     ServerOptimizerName,
     ServerOptimizerPlan,
+    StopRules,
     SubjectMechanism,
+    make_plan,
 )
 from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.evaluation import Evaluation, evaluate
+from tacitly_common.events import data_epochs
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
@@ -58,6 +65,7 @@ _RECORD: Final = RecordMechanism(
     noise_multiplier=Decimal("0.5"),
     clip_norm=Decimal("0.4"),
     learning_rate=Decimal(12),
+    cap_epsilon=Decimal(10_000),
 )
 # A protective epsilon, for the line that says how many people it would take.
 _PROTECTIVE_EPSILON: Final = 8.0
@@ -152,15 +160,18 @@ def _streams(cast: Cast) -> list[NDArray[np.int64]]:
 
 def _plan(cast: Cast, config: ModelConfig, model: NDArray[np.float32], rounds: int) -> CampaignPlan:
     people = len(cast.people)
-    return CampaignPlan(
+    attempts = rounds + _SPARE_ATTEMPTS
+    return make_plan(
         name="demo",
         purpose="next-interaction",
+        legal_basis=LegalBasis.CONSENT,
         tokens=cast.tokens,
+        data_epochs=data_epochs(event for person in cast.people for event in person.events),
         model=config,
         initial_model_hash=model_sha256(model),
         app_hash=app_hash(),
         rounds=rounds,
-        participations=rounds + _SPARE_ATTEMPTS,
+        participation=ParticipationLimits(per_campaign=attempts, per_epoch=attempts),
         delta=Decimal("0.001"),
         subject=SubjectMechanism(clip_norm=Decimal(2), noise_multiplier=Decimal("0.06")),
         record=_RECORD,
@@ -176,6 +187,11 @@ def _plan(cast: Cast, config: ModelConfig, model: NDArray[np.float32], rounds: i
             learning_rate=Decimal(1),
             momentum=Decimal("0.5"),
         ),
+        stop=StopRules(lost_in_a_row=attempts),
+        references=References(
+            dpia="none: a demonstration", works_agreement="none: a demonstration"
+        ),
+        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=1),
     )
 
 

@@ -30,12 +30,8 @@ from tacitly_common.mechanisms.gaussian import (
     release_without_noise,
     secure_generator,
 )
-from tacitly_common.wire.messages import (
-    Reply,
-    ReplyCode,
-    parse_train_content,
-    reply_content,
-)
+from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.messages import Reply, parse_train_content, reply_content
 from tacitly_server.home import CampaignDirectory
 from tacitly_server.ledger.population import PopulationLedger
 from tacitly_server.rounds.campaign import Campaign, run_campaign

@@ -1,0 +1,1 @@
+"""What officers agreed on, what is filed to run, and the grants that let it run."""
