@@ -43,6 +43,11 @@ def initialise(home: ServerHome, names: Sequence[str], *, now: datetime) -> bool
         if not path.exists():
             write_private(path, content)
             changed = True
+    if not home.ledger_key.exists():
+        create_key(home.ledger_key)
+        changed = True
+    # The ledger cannot be opened for charging without its witness's key; auditors get this half.
+    home.ledger_public_key.write_text(witness_of(home).public_key + "\n")
     if not (home.tls / "ca.crt").exists():
         own = ["127.0.0.1", "localhost", socket.gethostname()]
         certificates.create(home.tls, list(dict.fromkeys([*own, *names])), now=now)
