@@ -139,11 +139,9 @@ def reconcile(
 def _charge_again(connection: Connection, line: WitnessLine, now: Now) -> bool:
     """Charge a witnessed attempt as it was, unless the ledger holds it. True if charged now."""
     entry = line.entry
-    if entry["kind"] != Kind.CHARGED:
+    if entry.get("kind") != Kind.CHARGED:
         return False
-    key = AttemptKey(
-        str(entry["plan_hash"]), int(entry["round"] or 0), int(entry["attempt"] or 0)
-    )
+    key = AttemptKey(str(entry["plan_hash"]), int(entry["round"] or 0), int(entry["attempt"] or 0))
     cost = int(entry["cost_nano_rho"] or 0)
     rows = [(s, epoch, cost) for s in line.subjects for epoch in str(entry["epochs"]).split(",")]
     if connection.execute(select(ATTEMPTS.c.id).where(key.row)).first() is None:

@@ -127,8 +127,8 @@ def _bring_to_head(engine: Engine, *, create: bool) -> None:
         return
     if not create:
         raise LedgerError(
-            f"{engine.url.database} has schema {revision}, not {HEAD_REVISION}; it is no ledger, or "
-            "open it with `tacitly-server up` of this version first"
+            f"{engine.url.database} has schema {revision}, not {HEAD_REVISION}: it is no ledger, "
+            "or an older one, which `tacitly-server up` brings up to date"
         )
     with writing(engine) as connection:
         if connection.dialect.name == "postgresql":

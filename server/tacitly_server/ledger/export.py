@@ -90,15 +90,10 @@ def records(connection: Connection) -> Iterator[Record]:
     """Every record of an export, in its order."""
     counts: Counter[str] = Counter()
     yield {"type": "header", "format": FORMAT}
-    for record in _counted(_records(connection), counts):
-        yield record
-    yield {"type": "end", **{kind: counts[kind] for kind in COUNTED}}
-
-
-def _counted(records: Iterator[Record], counts: Counter[str]) -> Iterator[Record]:
-    for record in records:
+    for record in _records(connection):
         counts[record["type"]] += 1
         yield record
+    yield {"type": "end", **{kind: counts[kind] for kind in COUNTED}}
 
 
 def _records(connection: Connection) -> Iterator[Record]:
@@ -120,7 +115,7 @@ def _records(connection: Connection) -> Iterator[Record]:
         if (checkpoint := checkpoints.pop(entry["sequence"], None)) is not None:
             yield checkpoint
     # Nothing may hide by belonging to no entry: the replay says that it does not fit.
-    charged = set(connection.execute(select(CHARGES.c.attempt_id.distinct())).scalars())
+    charged = set(connection.execute(select(CHARGES.c.attempt_id).distinct()).scalars())
     for attempt_id in sorted(charged - exported):
         yield from _charges(connection, attempt_id, 0)
     yield from checkpoints.values()

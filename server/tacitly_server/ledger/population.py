@@ -16,7 +16,6 @@ Each change is journaled in its own transaction (`journal.py`) and each charge w
 `charge` returns (`witness.py`). A ledger that is behind its witness takes no change at all.
 """
 
-import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,15 +29,13 @@ from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, upd
 
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.errors import LedgerError, ValidationError
-from tacitly_common.validation import positive_integer, sha256_hex
+from tacitly_common.validation import calendar_months, positive_integer, sha256_hex
 from tacitly_common.verify_ledger import charges_digest
 from tacitly_server.ledger import budgets, journal
 from tacitly_server.ledger.database import open_database, reading, writing
 from tacitly_server.ledger.journal import Kind
 from tacitly_server.ledger.tables import ATTEMPTS, BUDGETS, CHARGES
 from tacitly_server.ledger.witness import Witness
-
-_MONTH: Final = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 
 class AttemptState(StrEnum):
@@ -147,7 +144,7 @@ class PopulationLedger:
         key: AttemptKey,
         subjects: Collection[str],
         *,
-        epochs: Collection[str],
+        epochs: tuple[str, ...],
         cost_nano_rho: int,
         caps: Caps,
     ) -> bool:
@@ -164,15 +161,16 @@ class PopulationLedger:
             ValidationError: no subject or month, one twice, or a cost that is no positive integer.
         """
         positive_integer(cost_nano_rho=cost_nano_rho)
-        months, names = _months(epochs), sorted(set(subjects))
+        calendar_months(epochs=epochs)
+        names = sorted(set(subjects))
         if not names or len(names) != len(subjects):
             raise ValidationError(
                 f"{len(subjects)} subjects, {len(names)} different; charge each once, at least one"
             )
-        rows = [(subject, month, cost_nano_rho) for subject in names for month in months]
+        rows = [(subject, month, cost_nano_rho) for subject in names for month in epochs]
         with self._writing() as (connection, witness):
             attempt = find(connection, key)
-            new = attempt.state == AttemptState.PLANNED
+            new = _known(attempt.state) is AttemptState.PLANNED
             if not new:
                 check_same_charge(connection, key, attempt.id, rows)
             else:
@@ -264,21 +262,20 @@ class PopulationLedger:
             return connection.execute(query).scalar_one_or_none() or 0
 
     def exhausted(
-        self, plan_hash: str, *, epochs: Collection[str], cost_nano_rho: int, caps: Caps
+        self, plan_hash: str, *, epochs: tuple[str, ...], cost_nano_rho: int, caps: Caps
     ) -> frozenset[str]:
         """The subjects whom a further charge would overdraw: selection leaves them out.
 
         Who was never charged is not among them; a cost above a cap is a `ValidationError`.
         """
         positive_integer(cost_nano_rho=cost_nano_rho)
+        calendar_months(epochs=epochs)
         least = min(budgets.by_scope(caps).values())
         if cost_nano_rho > least:
             raise ValidationError(
                 f"one participation costs {cost_nano_rho} nano-ρ, more than the cap {least}"
             )
-        overdrawn = budgets.beyond(
-            plan_hash, epochs=_months(epochs), cost_nano_rho=cost_nano_rho, caps=caps
-        )
+        overdrawn = budgets.beyond(plan_hash, epochs=epochs, cost_nano_rho=cost_nano_rho, caps=caps)
         with reading(self._engine) as connection:
             return frozenset(
                 connection.execute(select(BUDGETS.c.subject).where(overdrawn)).scalars()
@@ -308,17 +305,11 @@ def write_charge(
     Raises:
         BudgetExceededError: a total would exceed `caps`; the caller rolls back.
     """
-    connection.execute(
-        insert(CHARGES),
-        [
-            {"attempt_id": attempt_id, "subject": subject, "epoch": epoch, "cost_nano_rho": cost}
-            for subject, epoch, cost in rows
-        ],
-    )
     cost_nano_rho = rows[0][2]
     budgets.spend(
         connection,
         attempt_id,
+        sorted({subject for subject, _, _ in rows}),
         plan_hash=key.plan_hash,
         epochs=sorted({epoch for _, epoch, _ in rows}),
         cost_nano_rho=cost_nano_rho,
@@ -372,15 +363,6 @@ def check_same_charge(
             f"round {key.round} attempt {key.attempt} was voided, or charged otherwise; "
             "plan a new attempt"
         )
-
-
-def _months(epochs: Collection[str]) -> list[str]:
-    months = sorted(set(epochs))
-    if not months or len(months) != len(epochs) or not all(map(_MONTH.fullmatch, months)):
-        raise ValidationError(
-            f"epochs must be different months YYYY-MM, at least one, got {sorted(epochs)!r:.80}"
-        )
-    return months
 
 
 def find(connection: Connection, key: AttemptKey) -> Row[Any]:

@@ -1,5 +1,6 @@
 """Figures of the whole population, from which nobody can be picked out."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -72,20 +73,15 @@ def summary(where: Path | str, caps: Caps | None = None) -> Summary:
 
 def _distribution(totals: list[int], end: int) -> tuple[Bucket, ...]:
     bounds = [end * k // _BUCKETS for k in range(_BUCKETS + 1)]
-    counts = [
-        sum(low < spent <= high for spent in totals)
-        for low, high in zip(bounds, bounds[1:], strict=False)
-    ]
+    counts = [sum(low < spent <= high for spent in totals) for low, high in pairwise(bounds)]
     hidden = {k for k, count in enumerate(counts) if 0 < count < LEAST_COUNT}
     # One hidden count, or several that sum to few, could be had by subtraction from all.
     rest = sorted((count, k) for k, count in enumerate(counts) if count >= LEAST_COUNT)
-    while hidden and rest and (
-        len(hidden) == 1 or sum(counts[k] for k in hidden) < LEAST_COUNT
-    ):
+    while hidden and rest and (len(hidden) == 1 or sum(counts[k] for k in hidden) < LEAST_COUNT):
         hidden.add(rest.pop(0)[1])
     return tuple(
         Bucket(low, high, None if k in hidden else counts[k])
-        for k, (low, high) in enumerate(zip(bounds, bounds[1:], strict=False))
+        for k, (low, high) in enumerate(pairwise(bounds))
     )
 
 

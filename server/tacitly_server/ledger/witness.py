@@ -28,6 +28,7 @@ from sqlalchemy import Connection, Engine, func, insert, select
 
 from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_common.verify_ledger import (
+    GENESIS,
     canonical,
     charges_digest,
     checkpoint_message,
@@ -54,7 +55,10 @@ class SignedCheckpoint(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class WitnessLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A witnessed entry; `subjects` are those that it charged, if it is a charge."""
+    """A witnessed entry; `subjects` are those that it charged, if it is a charge.
+
+    The first line is of sequence 0, before any entry, and has none.
+    """
 
     checkpoint: SignedCheckpoint
     entry: dict[str, str | int | None]
@@ -86,7 +90,7 @@ class Witness:
         return self.key.public_key().public_bytes_raw().hex()
 
     def check(self, connection: Connection) -> None:
-        """Pass if the ledger holds the last witnessed entry.
+        """Pass if the ledger holds the last witnessed entry. A new ledger begins a new file.
 
         Raises:
             LedgerError: it does not, or the witness is gone or damaged.
@@ -100,6 +104,7 @@ class Witness:
                     f"{signed}; put it back, or run `tacitly-server ledger reconcile "
                     "--witness-lost` if this ledger is the newest"
                 )
+            self._begin()
             return
         if not holds(connection, last.checkpoint):
             raise LedgerError(
@@ -118,16 +123,7 @@ class Witness:
         ).all()
         time = timestamp(now)
         for sequence, head in entries:
-            signature = self.key.sign(checkpoint_message(sequence, head, time)).hex()
-            connection.execute(
-                insert(CHECKPOINTS).values(
-                    sequence=sequence,
-                    hash=head,
-                    time=time,
-                    public_key=self.public_key,
-                    signature=signature,
-                )
-            )
+            connection.execute(insert(CHECKPOINTS).values(**self._signed(sequence, head, time)))
 
     def catch_up(self, engine: Engine) -> None:
         """Witness every committed checkpoint after the last witnessed one. Durable on return.
@@ -177,6 +173,24 @@ class Witness:
                     raise LedgerError(f"{self.path} line {number}: {problem}; restore the file")
                 yield line
 
+    def _signed(self, sequence: int, head: str, time: str) -> dict[str, str | int]:
+        signature = self.key.sign(checkpoint_message(sequence, head, time)).hex()
+        return {
+            "sequence": sequence,
+            "hash": head,
+            "time": time,
+            "public_key": self.public_key,
+            "signature": signature,
+        }
+
+    def _begin(self) -> None:
+        """The line of nothing yet: with it, no line more is a crash; without it, a lost file."""
+        checkpoint = self._signed(0, GENESIS, "")
+        line = {"checkpoint": checkpoint, "entry": {}, "subjects": []}
+        with self._locked() as descriptor:
+            if _tail(descriptor)[0] is None:
+                self._append(descriptor, [canonical(line) + b"\n"])
+
     @contextmanager
     def _locked(self) -> Iterator[int]:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -212,6 +226,8 @@ def create_key(key_file: Path) -> None:
 
 def holds(connection: Connection, checkpoint: SignedCheckpoint) -> bool:
     """Whether the journal has the entry of this checkpoint, and so everything before it."""
+    if checkpoint.sequence == 0:
+        return checkpoint.hash == GENESIS
     entry = select(JOURNAL.c.hash).where(JOURNAL.c.sequence == checkpoint.sequence)
     return bool(connection.execute(entry).scalar_one_or_none() == checkpoint.hash)
 
@@ -248,6 +264,8 @@ def _line_problem(line: WitnessLine, public_key: str) -> str | None:
     if problem := checkpoint_problem(checkpoint, [public_key]):
         return problem
     try:
+        if checkpoint["sequence"] == 0:
+            return None
         if entry_hash(entry) != checkpoint["hash"]:
             return "its entry is not that of its checkpoint"
         if entry["kind"] != Kind.CHARGED:
