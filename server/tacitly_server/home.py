@@ -4,6 +4,9 @@ tls/                 ca.crt ca.key server.crt server.key (keys 0600)
 control.token        bearer token of the operator (0600)
 superexec.secret     shared by SuperLink and SuperExec (0600)
 subject.secret       key of the HMAC that names subjects (0600)
+grant.key            signs grants; officers know its public half (0600)
+authority.key        certifies devices' own keys, with authority.crt (0600)
+officers.log         what officers agreed on (campaigns/officers_log.py)
 ledger.key           signs the ledger's checkpoints (0600)
 ledger.pub           its public half, 64 hex digits: for auditors
 superlink.db         Flower's own state
@@ -12,11 +15,14 @@ ledger-witness.jsonl what was charged, outside the database
 ledger.json          where ledger and witness are, if not here (0600, optional)
 audit.jsonl          what was asked of the operator's interfaces
 fleet.jsonl          what devices, and callers from outside, asked
+desk.jsonl           what was asked of the enrolment desk
+alarms.jsonl         devices whose ledgers contradict the population ledger
 status.json          what `tacitly-server up` last saw
 supervisor.lock      held while `tacitly-server up` runs
 logs/                output of the processes it runs
 flower/              FLWR_HOME: the unpacked bundle
-campaigns/HASH/      one campaign: plan.json, initial.npy, checkpoint.npz, receipts.jsonl
+campaigns/HASH/      one campaign: plan.json, initial.npy, grant.json, checkpoint.npz,
+                     receipts.jsonl
 """
 
 from dataclasses import dataclass
@@ -49,6 +55,11 @@ class CampaignDirectory:
         return self.root / "checkpoint.npz"
 
     @property
+    def grant(self) -> Path:
+        """The newest grant, as it travels."""
+        return self.root / "grant.json"
+
+    @property
     def receipts(self) -> Path:
         """JSON lines: one receipt for each finished attempt."""
         return self.root / "receipts.jsonl"
@@ -79,6 +90,26 @@ class ServerHome:
     def subject_secret(self) -> Path:
         """HMAC key that names subjects."""
         return self.root / "subject.secret"
+
+    @property
+    def grant_key(self) -> Path:
+        """Ed25519 key that signs grants."""
+        return self.root / "grant.key"
+
+    @property
+    def authority_key(self) -> Path:
+        """EC key of the enrolment authority."""
+        return self.root / "authority.key"
+
+    @property
+    def authority_certificate(self) -> Path:
+        """The enrolment authority's own certificate, PEM."""
+        return self.root / "authority.crt"
+
+    @property
+    def officers_log(self) -> Path:
+        """JSON lines: what officers agreed on."""
+        return self.root / "officers.log"
 
     @property
     def superlink_database(self) -> Path:
@@ -119,6 +150,16 @@ class ServerHome:
     def fleet_log(self) -> Path:
         """JSON lines of Fleet calls, and of everything refused at another address."""
         return self.root / "fleet.jsonl"
+
+    @property
+    def desk_log(self) -> Path:
+        """JSON lines of the calls of devices and officers, answered or refused."""
+        return self.root / "desk.jsonl"
+
+    @property
+    def alarms(self) -> Path:
+        """JSON lines: what devices' ledgers contradict."""
+        return self.root / "alarms.jsonl"
 
     @property
     def status(self) -> Path:

@@ -6,8 +6,12 @@ import socket
 from collections.abc import Sequence
 from datetime import datetime
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tacitly_common.contract import signatures
 from tacitly_common.errors import ValidationError
 from tacitly_server import certificates
+from tacitly_server.enrolment import authority
 from tacitly_server.home import ServerHome
 from tacitly_server.ledger.place import witness_of
 from tacitly_server.ledger.witness import create_key
@@ -41,6 +45,7 @@ def initialise(home: ServerHome, names: Sequence[str], *, now: datetime) -> bool
         (home.control_token, secrets.token_urlsafe(_SECRET_BYTES).encode()),
         (home.superexec_secret, secrets.token_bytes(_SECRET_BYTES)),
         (home.subject_secret, secrets.token_bytes(_SECRET_BYTES)),
+        (home.grant_key, signatures.private_pem(Ed25519PrivateKey.generate())),
     ):
         if not path.exists():
             write_private(path, content)
@@ -54,6 +59,9 @@ def initialise(home: ServerHome, names: Sequence[str], *, now: datetime) -> bool
     if not (home.tls / "ca.crt").exists():
         own = ["127.0.0.1", "localhost", socket.gethostname()]
         certificates.create(home.tls, list(dict.fromkeys([*own, *names])), now=now)
+        changed = True
+    if not home.authority_certificate.exists():
+        authority.create(home, now=now)
         changed = True
     for directory in (home.logs, home.flower, home.campaigns):
         directory.mkdir(mode=0o700, exist_ok=True)
