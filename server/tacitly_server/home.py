@@ -4,6 +4,8 @@ tls/                 ca.crt ca.key server.crt server.key (keys 0600)
 control.token        bearer token of the operator (0600)
 superexec.secret     shared by SuperLink and SuperExec (0600)
 subject.secret       key of the HMAC that names subjects (0600)
+grant.key            signs grants; officers know its public half (0600)
+officers.log         what officers agreed on (campaigns/officers_log.py)
 superlink.db         Flower's own state
 population.db        subjects and the population ledger
 audit.jsonl          what was asked of the operator's interfaces
@@ -12,7 +14,8 @@ status.json          what `tacitly-server up` last saw
 supervisor.lock      held while `tacitly-server up` runs
 logs/                output of the processes it runs
 flower/              FLWR_HOME: the unpacked bundle
-campaigns/HASH/      one campaign: plan.json, initial.npy, checkpoint.npz, receipts.jsonl
+campaigns/HASH/      one campaign: plan.json, initial.npy, grant.json, checkpoint.npz,
+                     receipts.jsonl
 """
 
 from dataclasses import dataclass
@@ -45,6 +48,11 @@ class CampaignDirectory:
         return self.root / "checkpoint.npz"
 
     @property
+    def grant(self) -> Path:
+        """The newest grant, as it travels."""
+        return self.root / "grant.json"
+
+    @property
     def receipts(self) -> Path:
         """JSON lines: one receipt for each finished attempt."""
         return self.root / "receipts.jsonl"
@@ -75,6 +83,16 @@ class ServerHome:
     def subject_secret(self) -> Path:
         """HMAC key that names subjects."""
         return self.root / "subject.secret"
+
+    @property
+    def grant_key(self) -> Path:
+        """Ed25519 key that signs grants."""
+        return self.root / "grant.key"
+
+    @property
+    def officers_log(self) -> Path:
+        """JSON lines: what officers agreed on."""
+        return self.root / "officers.log"
 
     @property
     def superlink_database(self) -> Path:
