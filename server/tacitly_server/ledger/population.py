@@ -31,7 +31,7 @@ from tacitly_common.accounting.caps import Caps
 from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_common.validation import calendar_months, positive_integer, sha256_hex
 from tacitly_common.verify_ledger import charges_digest
-from tacitly_server.ledger import budgets, journal
+from tacitly_server.ledger import budgets, journal, participation
 from tacitly_server.ledger.database import open_database, reading, writing
 from tacitly_server.ledger.journal import Kind
 from tacitly_server.ledger.tables import ATTEMPTS, BUDGETS, CHARGES
@@ -279,6 +279,29 @@ class PopulationLedger:
         with reading(self._engine) as connection:
             return frozenset(
                 connection.execute(select(BUDGETS.c.subject).where(overdrawn)).scalars()
+            )
+
+    def resting(
+        self, plan_hash: str, round_number: int, *, gap_rounds: int, gap_hours: int
+    ) -> frozenset[str]:
+        """Who was charged for another round of the plan too short a while ago, in either unit."""
+        if not gap_rounds and not gap_hours:
+            return frozenset()
+        query = participation.resting(
+            plan_hash, round_number, gap_rounds=gap_rounds, gap_hours=gap_hours, now=self._now()
+        )
+        with reading(self._engine) as connection:
+            return frozenset(connection.execute(query).scalars())
+
+    def often_asked(self, epochs: Collection[str], *, most: int) -> frozenset[str]:
+        """Who was charged `most` times or more for the data of one of these months."""
+        with reading(self._engine) as connection:
+            return frozenset(
+                subject
+                for month in _months(epochs)
+                for subject in connection.execute(
+                    participation.often_asked(month, most=most)
+                ).scalars()
             )
 
     @contextmanager
