@@ -8,6 +8,9 @@
       ├─ ContractError         the officers' log was altered, or an act is not allowed  (contract/)
       │    ├─ NotAuthorisedError    signed by somebody who may not
       │    └─ ConflictError         another entry came first, or it was done before
+      ├─ InvitationError       a file is no invitation                     (invitation.py)
+      ├─ DeskError             the enrolment desk gives no answer          (wire/desk_errors.py)
+      │    └─ DeskInputError, DeskVerificationError, DeskConflictError, DeskNotAuthorisedError
       ├─ WireError             a message is not what the protocol says     (wire/)
       ├─ BudgetExceededError   a charge would overdraw a ledger            (both ledgers)
       ├─ LedgerError           a ledger is damaged or used out of order    (both ledgers)
