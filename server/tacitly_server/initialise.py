@@ -6,6 +6,9 @@ import socket
 from collections.abc import Sequence
 from datetime import datetime
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from tacitly_common.contract import signatures
 from tacitly_common.errors import ValidationError
 from tacitly_server import certificates
 from tacitly_server.home import ServerHome
@@ -41,6 +44,7 @@ def initialise(home: ServerHome, names: Sequence[str], *, now: datetime) -> bool
         (home.control_token, secrets.token_urlsafe(_SECRET_BYTES).encode()),
         (home.superexec_secret, secrets.token_bytes(_SECRET_BYTES)),
         (home.subject_secret, secrets.token_bytes(_SECRET_BYTES)),
+        (home.grant_key, signatures.private_pem(Ed25519PrivateKey.generate())),
     ):
         if not path.exists():
             write_private(path, content)

@@ -125,6 +125,19 @@ def list_campaigns(
     return {name: campaign_state(home.campaign(name), contract, now=now) for name in names}
 
 
+def check_filed(home: ServerHome, wanted: str) -> None:
+    """Return if there is such a campaign.
+
+    Raises:
+        ValidationError: there is none.
+    """
+    if not (_HASH.fullmatch(wanted) and home.campaign(wanted).root.is_dir()):
+        raise ValidationError(
+            f"no campaign {wanted:.80} in {home.campaigns}; "
+            "have it proposed with `tacitly-officer campaign propose`"
+        )
+
+
 def active_campaign(
     home: ServerHome,
     contract: Contract,
@@ -139,11 +152,7 @@ def active_campaign(
         ValidationError: `wanted` is not filed here, or several are running.
     """
     if wanted is not None:
-        if not (_HASH.fullmatch(wanted) and home.campaign(wanted).root.is_dir()):
-            raise ValidationError(
-                f"no campaign {wanted:.80} in {home.campaigns}; "
-                "run `tacitly-officer campaign propose`"
-            )
+        check_filed(home, wanted)
         return wanted
     running = [
         name

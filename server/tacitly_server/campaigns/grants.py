@@ -8,7 +8,7 @@ its life. Nothing is renewed for a campaign that may not run: what devices hold 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Self
 
@@ -99,9 +99,7 @@ class Grants:
             return None
 
     def _fresh(self, held: SignedGrant, contract: Contract, now: datetime) -> bool:
-        code = judge_grant(
-            held, self.plan, contract.policy, grant_key=contract.grant_key, now=now
-        )
+        code = judge_grant(held, self.plan, contract.policy, grant_key=contract.grant_key, now=now)
         issued, expires = held.grant.issued_at, held.grant.expires_at
         return code is ReplyCode.OK and issued <= now < issued + (expires - issued) / 2
 

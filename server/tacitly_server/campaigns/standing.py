@@ -43,9 +43,7 @@ _BY_CODE = {
 }
 
 
-def standing(
-    contract: Contract, plan_hash: str, progress: Progress, *, now: datetime
-) -> Standing:
+def standing(contract: Contract, plan_hash: str, progress: Progress, *, now: datetime) -> Standing:
     """The word for a campaign that was proposed."""
     plan = plan_of(contract, plan_hash)
     if isinstance(plan, ReplyCode):

@@ -15,7 +15,7 @@ from tacitly_server.ledger.tables import ATTEMPTS, CHARGES, JOURNAL
 
 def resting(
     plan_hash: str, round_number: int, *, gap_rounds: int, gap_hours: int, now: datetime
-) -> Select[tuple[str]]:
+) -> Select[str]:
     """Who was charged for another round of the plan too short a while ago."""
     too_near = (ATTEMPTS.c.round > round_number - gap_rounds) & (
         ATTEMPTS.c.round < round_number + gap_rounds
@@ -40,7 +40,7 @@ def resting(
     )
 
 
-def often_asked(epoch: str, *, most: int) -> Select[tuple[str]]:
+def often_asked(epoch: str, *, most: int) -> Select[str]:
     """Who was charged `most` times or more for the data of one month, by whatever plan."""
     return (
         select(CHARGES.c.subject)

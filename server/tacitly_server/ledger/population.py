@@ -298,7 +298,7 @@ class PopulationLedger:
         with reading(self._engine) as connection:
             return frozenset(
                 subject
-                for month in _months(epochs)
+                for month in epochs
                 for subject in connection.execute(
                     participation.often_asked(month, most=most)
                 ).scalars()
