@@ -26,7 +26,7 @@ from tacitly_common.wire.codes import ReplyCode
 from tacitly_server.campaigns.officers_log import OfficersLog
 from tacitly_server.home import CampaignDirectory, ServerHome
 from tacitly_server.private_files import read_private, write_private
-from tacitly_server.rounds.permit import Ending, Permit
+from tacitly_server.rounds.permit import Ending, Permit, caps_of
 
 GRANT_HOURS: Final = 12
 
@@ -106,7 +106,5 @@ class Grants:
     def _caps_by(self, policy: Policy) -> Caps:
         """What policy and plan let a campaign take, computed once for each policy."""
         if self._caps is None or self._caps[0] is not policy:
-            own = self.plan.cap_nano_rho
-            caps = Caps(policy.lifetime_nano_rho, policy.epoch_nano_rho, own)
-            self._caps = (policy, caps)
+            self._caps = (policy, caps_of(self.plan, policy))
         return self._caps[1]

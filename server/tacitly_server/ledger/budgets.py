@@ -9,11 +9,26 @@ Scopes and, within each, subjects are visited in the order of the table's key: t
 lock overlapping rows wait for each other in one direction only.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, Insert, func, literal, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Insert,
+    TableValuedAlias,
+    Text,
+    any_,
+    column,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
 from tacitly_common.accounting.caps import Caps
@@ -55,28 +70,28 @@ def epoch(month: str) -> Scope:
 def spend(
     connection: Connection,
     attempt_id: int,
+    subjects: Sequence[str],
     *,
     plan_hash: str,
     epochs: Sequence[str],
     cost_nano_rho: int,
     caps: Caps | None,
 ) -> None:
-    """Add a cost to every scope that the attempt's charges touch. The charges are written already.
+    """Check a cost in every scope that it touches, then write the charges and their totals.
 
-    Without `caps` nothing is refused: what was spent elsewhere is spent.
+    `subjects` and `epochs` are unique. Without `caps` nothing is refused: what was spent elsewhere
+    is spent.
 
     Raises:
         BudgetExceededError: a cap would be exceeded; the caller must roll back.
     """
     scopes = sorted([campaign(plan_hash), *map(epoch, epochs), LIFETIME])
-    charged = select(CHARGES.c.subject).where(
-        CHARGES.c.attempt_id == attempt_id, CHARGES.c.epoch == epochs[0]
-    )
+    names, among = _listed(connection, subjects)
     for scope in scopes:
-        _make_rows(connection, scope, attempt_id, epochs[0])
+        _make_rows(connection, scope, names)
         locked = connection.execute(
             select(BUDGETS.c.spent_nano_rho)
-            .where(scope.rows, BUDGETS.c.subject.in_(charged))
+            .where(scope.rows, among)
             .order_by(BUDGETS.c.subject)
             .with_for_update()
         ).scalars()
@@ -90,9 +105,13 @@ def spend(
     for scope in scopes:
         connection.execute(
             update(BUDGETS)
-            .where(scope.rows, BUDGETS.c.subject.in_(charged))
+            .where(scope.rows, among)
             .values(spent_nano_rho=BUDGETS.c.spent_nano_rho + cost_nano_rho)
         )
+    for month in epochs:
+        charges = select(literal(attempt_id), names.c.value, literal(month), literal(cost_nano_rho))
+        columns = [column.name for column in CHARGES.columns]
+        connection.execute(insert(CHARGES).from_select(columns, charges))
 
 
 def beyond(
@@ -117,8 +136,25 @@ def by_scope(caps: Caps) -> dict[str, int]:
     }
 
 
-def _make_rows(connection: Connection, scope: Scope, attempt_id: int, first_epoch: str) -> None:
-    """A total for each of the attempt's subjects that has none: rows that can be locked.
+def _listed(
+    connection: Connection, subjects: Sequence[str]
+) -> tuple[TableValuedAlias, ColumnElement[bool]]:
+    """The subjects as a table with the column `value`, and as the condition on a total.
+
+    One parameter each, however many subjects there are; PostgreSQL uses its index for an array but
+    not for a table of unknown content.
+    """
+    value = column("value", Text)
+    if connection.dialect.name == "postgresql":
+        array = literal(list(subjects), postgresql.ARRAY(Text))
+        table = func.unnest(array).table_valued(value).render_derived()
+        return table, BUDGETS.c.subject == any_(array)
+    table = func.json_each(json.dumps(subjects)).table_valued(value)
+    return table, BUDGETS.c.subject.in_(select(table.c.value))
+
+
+def _make_rows(connection: Connection, scope: Scope, names: TableValuedAlias) -> None:
+    """A total for each of the named subjects that has none: rows that can be locked.
 
     A month begins with what older charges, which know no month, spent in every month.
     """
@@ -128,14 +164,12 @@ def _make_rows(connection: Connection, scope: Scope, attempt_id: int, first_epoc
         in_every_month = (
             select(older.c.spent_nano_rho)
             .where(older.c.kind == _EPOCH, older.c.name == EVERY_EPOCH)
-            .where(older.c.subject == CHARGES.c.subject)
+            .where(older.c.subject == names.c.value)
             .scalar_subquery()
         )
         initial = func.coalesce(in_every_month, 0)
-    rows = (
-        select(literal(scope.kind), literal(scope.name), CHARGES.c.subject, initial)
-        .where(CHARGES.c.attempt_id == attempt_id, CHARGES.c.epoch == first_epoch)
-        .order_by(CHARGES.c.subject)
+    rows = select(literal(scope.kind), literal(scope.name), names.c.value, initial).order_by(
+        names.c.value
     )
     columns = [column.name for column in BUDGETS.columns]
     statement: Insert

@@ -328,17 +328,11 @@ def write_charge(
     Raises:
         BudgetExceededError: a total would exceed `caps`; the caller rolls back.
     """
-    connection.execute(
-        insert(CHARGES),
-        [
-            {"attempt_id": attempt_id, "subject": subject, "epoch": epoch, "cost_nano_rho": cost}
-            for subject, epoch, cost in rows
-        ],
-    )
     cost_nano_rho = rows[0][2]
     budgets.spend(
         connection,
         attempt_id,
+        sorted({subject for subject, _, _ in rows}),
         plan_hash=key.plan_hash,
         epochs=sorted({epoch for _, epoch, _ in rows}),
         cost_nano_rho=cost_nano_rho,

@@ -30,6 +30,9 @@ METADATA: Final = MetaData()
 # SQLite's INTEGER has 64 bits, and its strict tables know no BIGINT.
 INT64: Final = BigInteger().with_variant(Integer, "sqlite")
 
+# Names are compared byte by byte, whatever the database's language: one order everywhere.
+NAME: Final = Text().with_variant(Text(collation="C"), "postgresql")
+
 # Flower's node ids are unsigned 64-bit integers, a database's are signed: kept as text.
 NODES: Final = Table(
     "nodes",
@@ -56,8 +59,8 @@ CHARGES: Final = Table(
     "charges",
     METADATA,
     Column("attempt_id", INT64, ForeignKey("attempts.id"), primary_key=True),
-    Column("subject", Text, primary_key=True),
-    Column("epoch", Text, primary_key=True),
+    Column("subject", NAME, primary_key=True),
+    Column("epoch", NAME, primary_key=True),
     Column("cost_nano_rho", INT64, nullable=False),
     sqlite_strict=True,
     sqlite_with_rowid=False,
@@ -66,9 +69,9 @@ CHARGES: Final = Table(
 BUDGETS: Final = Table(
     "budgets",
     METADATA,
-    Column("kind", Text, primary_key=True),
-    Column("name", Text, primary_key=True),
-    Column("subject", Text, primary_key=True),
+    Column("kind", NAME, primary_key=True),
+    Column("name", NAME, primary_key=True),
+    Column("subject", NAME, primary_key=True),
     Column("spent_nano_rho", INT64, nullable=False),
     CheckConstraint("spent_nano_rho >= 0", name="spent_is_not_negative"),
     sqlite_strict=True,

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan
+from tacitly_common.contract.policy import Policy
 
 
 class Ending(StrEnum):
@@ -37,11 +38,21 @@ class Permit:
 Permits = Callable[[int], Permit | Ending]
 
 
+def caps_of(plan: CampaignPlan, policy: Policy | None) -> Caps:
+    """The plan's own quota, within the policy's limits for a lifetime and for a month's data.
+
+    Without a policy nobody agreed to more than this one plan: it is the limit of all scopes.
+    """
+    own = plan.cap_nano_rho
+    if policy is None:
+        return Caps(own, own, own)
+    return Caps(policy.lifetime_nano_rho, policy.epoch_nano_rho, own)
+
+
 def without_officers(plan: CampaignPlan) -> Permits:
     """For where nobody's data are at stake, the simulation: every round, at the plan's own cap.
 
     A device refuses a task without a grant.
     """
-    own = plan.cap_nano_rho
-    permit = Permit(b"", Caps(own, own, own))
+    permit = Permit(b"", caps_of(plan, None))
     return lambda _round: permit

@@ -24,6 +24,7 @@ revision = "0002"
 down_revision = "0001"
 
 _INT64 = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+_NAME = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 _STATES = {
     "planned": ("planned",),
     "charged": ("planned", "charged"),
@@ -102,17 +103,17 @@ def _create_tables() -> None:
     op.create_table(
         "charges",
         sa.Column("attempt_id", _INT64, sa.ForeignKey("attempts.id"), primary_key=True),
-        sa.Column("subject", sa.Text, primary_key=True),
-        sa.Column("epoch", sa.Text, primary_key=True),
+        sa.Column("subject", _NAME, primary_key=True),
+        sa.Column("epoch", _NAME, primary_key=True),
         sa.Column("cost_nano_rho", _INT64, nullable=False),
         sqlite_strict=True,
         sqlite_with_rowid=False,
     )
     op.create_table(
         "budgets",
-        sa.Column("kind", sa.Text, primary_key=True),
-        sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("subject", sa.Text, primary_key=True),
+        sa.Column("kind", _NAME, primary_key=True),
+        sa.Column("name", _NAME, primary_key=True),
+        sa.Column("subject", _NAME, primary_key=True),
         sa.Column("spent_nano_rho", _INT64, nullable=False),
         sa.CheckConstraint("spent_nano_rho >= 0", name="spent_is_not_negative"),
         sqlite_strict=True,
