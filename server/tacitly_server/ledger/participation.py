@@ -4,19 +4,22 @@ Every charged attempt counts, also a lost one. What a ledger was charged with af
 (`backup.py`) has no time of its own and counts for rounds and epochs only.
 """
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import CompoundSelect, Select, func, or_, select, union
 
+from tacitly_common.campaign import ParticipationLimits
 from tacitly_common.verify_ledger import EVERY_EPOCH
 from tacitly_server.ledger.journal import Kind, timestamp
 from tacitly_server.ledger.tables import ATTEMPTS, CHARGES, JOURNAL
 
 
 def resting(
-    plan_hash: str, round_number: int, *, gap_rounds: int, gap_hours: int, now: datetime
+    plan_hash: str, round_number: int, limits: ParticipationLimits, *, now: datetime
 ) -> Select[str]:
-    """Who was charged for another round of the plan too short a while ago."""
+    """Who was charged for another round of the plan too short a while ago, in rounds or hours."""
+    gap_rounds, gap_hours = limits.minimum_gap_rounds, limits.minimum_gap_hours
     too_near = (ATTEMPTS.c.round > round_number - gap_rounds) & (
         ATTEMPTS.c.round < round_number + gap_rounds
     )
@@ -40,11 +43,14 @@ def resting(
     )
 
 
-def often_asked(epoch: str, *, most: int) -> Select[str]:
-    """Who was charged `most` times or more for the data of one month, by whatever plan."""
-    return (
-        select(CHARGES.c.subject)
-        .where(CHARGES.c.epoch.in_((epoch, EVERY_EPOCH)))
-        .group_by(CHARGES.c.subject)
-        .having(func.count() >= most)
+def often_asked(epochs: Collection[str], *, most: int) -> CompoundSelect[str]:
+    """Who was charged `most` times or more for the data of one of the months, by whatever plan."""
+    return union(
+        *(
+            select(CHARGES.c.subject)
+            .where(CHARGES.c.epoch.in_((epoch, EVERY_EPOCH)))
+            .group_by(CHARGES.c.subject)
+            .having(func.count() >= most)
+            for epoch in epochs
+        )
     )

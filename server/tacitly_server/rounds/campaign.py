@@ -226,12 +226,7 @@ def _select(
 ) -> dict[int, str] | None:
     """A cohort of those who can pay and need not rest, or None."""
     plan = campaign.plan
-    resting = campaign.ledger.resting(
-        plan.hash,
-        round_number,
-        gap_rounds=plan.participation.minimum_gap_rounds,
-        gap_hours=plan.participation.minimum_gap_hours,
-    )
+    resting = campaign.ledger.resting(plan.hash, round_number, plan.participation)
     return select(
         campaign.grid,
         plan.cohort,
