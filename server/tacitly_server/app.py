@@ -19,6 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.errors import ValidationError
 from tacitly_common.validation import sha256_hex
+from tacitly_server.campaigns.grants import Grants
 from tacitly_server.home import HOME_VARIABLE, CampaignDirectory, ServerHome
 from tacitly_server.ledger.place import database_of, open_ledger
 from tacitly_server.ledger.subjects import Subjects
@@ -36,6 +37,7 @@ def main(grid: Grid, context: Context) -> None:
 
     Raises:
         ValidationError, PlanError: the environment, the configuration or the plan is unusable.
+        ContractError: the officers' log was altered.
     """
     home = _home()
     directory, plan = _campaign(home, context)
@@ -51,9 +53,10 @@ def main(grid: Grid, context: Context) -> None:
                 directory=directory,
                 ledger=ledger,
                 enrolled=subjects.enrolled,
+                permits=Grants.open(home, plan),
             )
         )
-        _LOG.info("campaign %s finished: %s", plan.name, ending)
+        _LOG.info("campaign %s is over: %s", plan.name, ending)
 
 
 def _home() -> ServerHome:

@@ -62,7 +62,7 @@ def init(home: Path, names: tuple[str, ...]) -> None:
 @_names
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
 @click.option("--port", default=_DEFAULT_PORT, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--campaign", help="Hash of the campaign to run [default: the only unfinished one].")
+@click.option("--campaign", help="Hash of the campaign to run [default: the only started one].")
 def up(home: Path, names: tuple[str, ...], host: str, port: int, campaign: str | None) -> None:
     """Run the server until it is stopped (SIGTERM or Ctrl-C ends it cleanly).
 
@@ -164,40 +164,24 @@ def renew(home: Path, names: tuple[str, ...]) -> None:
 
 @cli.group()
 def campaign() -> None:
-    """File and list campaigns."""
-
-
-@campaign.command()
-@_home
-@click.option("--plan", required=True, type=_file, help="The plan, JSON.")
-@click.option("--model", required=True, type=_file, help="float32 vector in numpy's .npy format.")
-def create(home: Path, plan: Path, model: Path) -> None:
-    """File a campaign, checked against its plan. Prints its hash."""
-    import numpy as np
-
-    from tacitly_common.campaign import read_plan
-    from tacitly_common.errors import ValidationError
-    from tacitly_server.campaigns.filing import create_campaign
-    from tacitly_server.home import ServerHome
-
-    read = read_plan(plan)
-    try:
-        vector = np.load(model, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValidationError(f"{model} is not an .npy file; give the model of the plan") from error
-    create_campaign(ServerHome(home), read, vector)
-    click.echo(read.hash)
+    """Look at campaigns: officers decide on them (`tacitly-officer campaign`)."""
 
 
 @campaign.command(name="list")
 @_home
 def list_(home: Path) -> None:
-    """List the campaigns: hash, name, released rounds of all."""
+    """List the campaigns: hash, name, how it stands, released rounds of all."""
+    from datetime import UTC, datetime
+
     from tacitly_server.campaigns.filing import list_campaigns
+    from tacitly_server.campaigns.officers_log import OfficersLog
     from tacitly_server.home import ServerHome
 
-    for name, state in list_campaigns(ServerHome(home)).items():
-        click.echo(f"{name}\t{state.plan.name}\t{state.released_round}/{state.plan.rounds}")
+    place = ServerHome(home)
+    contract = OfficersLog(place.officers_log).contract()
+    for name, state in list_campaigns(place, contract, now=datetime.now(UTC)).items():
+        rounds = f"{state.progress.released_round}/{state.plan.rounds}"
+        click.echo(f"{name}\t{state.plan.name}\t{state.standing}\t{rounds}")
 
 
 @campaign.command(name="app-hash")

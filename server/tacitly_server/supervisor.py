@@ -22,9 +22,12 @@ from typing import Final
 
 import msgspec
 
+from tacitly_common.contract.log import Contract
 from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_server import certificates
-from tacitly_server.campaigns.filing import active_campaign, campaign_state
+from tacitly_server.campaigns.filing import active_campaign, campaign_state, check_filed
+from tacitly_server.campaigns.officers_log import OfficersLog
+from tacitly_server.campaigns.standing import Standing, why_not
 from tacitly_server.control import Control, ControlError, Run
 from tacitly_server.health import (
     WRITE_SECONDS,
@@ -80,6 +83,7 @@ class Supervisor:
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
     _children: tuple[Child, Child, Child] = field(init=False)
+    _contract: Contract | None = None
 
     def run(self) -> None:
         """Start everything, keep it running, and end it in order.
@@ -92,7 +96,8 @@ class Supervisor:
         with only_supervisor(self.home):
             ends = certificates.check(self.home.tls, now=datetime.now(UTC))
             read_secrets(self.home)
-            active_campaign(self.home, self.wanted_campaign)
+            if self.wanted_campaign is not None:
+                check_filed(self.home, self.wanted_campaign)
             self._wait_for_port(self.port)
             self._wait_for_port(self.enrolment_port)
             self._children = self._make_children()
@@ -130,7 +135,7 @@ class Supervisor:
                     f"campaign {before.campaign[:12]} is over: "
                     f"{before.released_round} of {before.rounds} rounds released"
                 )
-            status = self._campaign_status(before, ended)
+            status = self._campaign_status(before, ended, serverapp_lives=bool(apps))
             if status.campaign != before.campaign:
                 keeper = RunKeeper(control, self.report, self.clock)
             if status.campaign and answers and not status.problem and not keeper.over:
@@ -155,29 +160,47 @@ class Supervisor:
                 written_at = self.clock()
             self.stop.wait(_TICK_SECONDS)
 
-    def _campaign_status(self, status: Status, ended: Collection[str]) -> Status:
-        """`status` with the active campaign, kept until it has ended, and its progress."""
+    def _campaign_status(
+        self, status: Status, ended: Collection[str], *, serverapp_lives: bool
+    ) -> Status:
+        """`status` with the campaign to run, its progress, and why it does not run if so.
+
+        A campaign is kept until it has ended, or may not run and its ServerApp has seen that.
+        """
+        now = datetime.now(UTC)
         try:
+            log = OfficersLog(self.home.officers_log)
+            contract = self._contract = log.later(self._contract)
             campaign = status.campaign
-            if campaign is None or campaign in ended:
-                following = active_campaign(self.home, self.wanted_campaign, passed_over=ended)
+            kept = campaign is not None and campaign not in ended
+            if kept and not serverapp_lives:
+                kept = not why_not(contract, campaign or "", now=now)
+            if not kept:
+                following = active_campaign(
+                    self.home, contract, self.wanted_campaign, now=now, passed_over=ended
+                )
                 campaign = following or campaign
             if campaign is None:
                 return msgspec.structs.replace(status, problem="")
-            state = campaign_state(self.home.campaign(campaign))
+            state = campaign_state(self.home.campaign(campaign), contract, now=now)
+            problem = ""
+            if state.standing is not Standing.FINISHED:
+                problem = why_not(contract, campaign, now=now)
         except TacitlyError as error:
             if str(error) != status.problem:
                 self.report(str(error))
             return msgspec.structs.replace(status, problem=str(error))
-        known = status.released_round if campaign == status.campaign else 0
-        if state.released_round > known:
-            self.report(f"round {state.released_round} of {state.plan.rounds} released")
+        released = state.progress.released_round
+        if released > (status.released_round if campaign == status.campaign else 0):
+            self.report(f"round {released} of {state.plan.rounds} released")
+        if problem and problem != status.problem:
+            self.report(problem)
         return msgspec.structs.replace(
             status,
             campaign=campaign,
             rounds=state.plan.rounds,
-            released_round=state.released_round,
-            problem="",
+            released_round=released,
+            problem=problem,
         )
 
     def _write(self, status: Status) -> None:

@@ -9,9 +9,9 @@ from campaign_home import CampaignHome, make_home, subject
 from ledgers import open_ledger
 from tacitly_common.errors import LedgerError
 from tacitly_server.ledger.population import AttemptKey, AttemptState
-from tacitly_server.rounds.budget import caps_of
 from tacitly_server.rounds.checkpoint import Checkpoint, previous, save_checkpoint
 from tacitly_server.rounds.optimizer import OptimizerState
+from tacitly_server.rounds.permit import caps_of
 from tacitly_server.rounds.receipts import (
     Outcome,
     Receipt,

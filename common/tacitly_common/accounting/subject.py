@@ -86,3 +86,18 @@ def cap_nano_rho(epsilon: float, delta: float) -> int:
         else:
             high = middle
     return low
+
+
+def shown_epsilon(nano_rho: int, delta: float) -> float:
+    """The ε that commands print: the smallest multiple of 1/10,000 that truly holds.
+
+    Never below `epsilon_of`'s true value, and exactly `epsilon` for `cap_nano_rho(epsilon)`
+    wherever the cap was made from such a multiple.
+    """
+    mu = math.sqrt(2 * nano_rho / NANO)
+    ten_thousandths = math.ceil(10_000 * epsilon_of(nano_rho, delta))
+    # `epsilon_of` may be 1e-9 above the truth, just past a multiple that holds.
+    below = (ten_thousandths - 1) / 10_000
+    if below >= 0 and gaussian_delta(below, mu) <= delta:
+        return below
+    return ten_thousandths / 10_000

@@ -25,13 +25,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Executable, Row, func, insert, select, update
 
 from tacitly_common.accounting.caps import Caps
+from tacitly_common.campaign import ParticipationLimits
 from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_common.validation import calendar_months, positive_integer, sha256_hex
 from tacitly_common.verify_ledger import charges_digest
-from tacitly_server.ledger import budgets, journal
+from tacitly_server.ledger import budgets, journal, participation
 from tacitly_server.ledger.database import open_database, reading, writing
 from tacitly_server.ledger.journal import Kind
 from tacitly_server.ledger.tables import ATTEMPTS, BUDGETS, CHARGES
@@ -276,10 +277,22 @@ class PopulationLedger:
                 f"one participation costs {cost_nano_rho} nano-ρ, more than the cap {least}"
             )
         overdrawn = budgets.beyond(plan_hash, epochs=epochs, cost_nano_rho=cost_nano_rho, caps=caps)
+        return self._subjects(select(BUDGETS.c.subject).where(overdrawn))
+
+    def resting(
+        self, plan_hash: str, round_number: int, limits: ParticipationLimits
+    ) -> frozenset[str]:
+        """Who was charged for another round of the plan too short a while ago."""
+        query = participation.resting(plan_hash, round_number, limits, now=self._now())
+        return self._subjects(query)
+
+    def often_asked(self, epochs: Collection[str], *, most: int) -> frozenset[str]:
+        """Who was charged `most` times or more for the data of one of these months."""
+        return self._subjects(participation.often_asked(epochs, most=most))
+
+    def _subjects(self, query: Executable) -> frozenset[str]:
         with reading(self._engine) as connection:
-            return frozenset(
-                connection.execute(select(BUDGETS.c.subject).where(overdrawn)).scalars()
-            )
+            return frozenset(connection.execute(query).scalars())
 
     @contextmanager
     def _writing(self) -> Iterator[tuple[Connection, Witness]]:

@@ -91,6 +91,7 @@ CHARGES: Final = Table(
     Column("subject", NAME, primary_key=True),
     Column("epoch", NAME, primary_key=True),
     Column("cost_nano_rho", INT64, nullable=False),
+    Index("charges_by_epoch", "epoch", "subject"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )
@@ -125,6 +126,7 @@ JOURNAL: Final = Table(
     Column("digest", Text),
     Column("previous", Text, nullable=False),
     Column("hash", Text, nullable=False),
+    Index("journal_by_attempt", "plan_hash", "round", "attempt"),
     sqlite_strict=True,
 )
 CHECKPOINTS: Final = Table(

@@ -147,3 +147,5 @@ def _create_tables() -> None:
         sa.Column("signature", sa.Text, nullable=False),
         sqlite_strict=True,
     )
+    op.create_index("charges_by_epoch", "charges", ["epoch", "subject"])
+    op.create_index("journal_by_attempt", "journal", ["plan_hash", "round", "attempt"])

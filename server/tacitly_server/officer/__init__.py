@@ -1,0 +1,25 @@
+"""`tacitly-officer`: what a privacy officer types before signing anything.
+
+One module for each group of commands; `output.py` prints for all of them. Exit codes are in
+docs/commands.md. Heavy imports are inside the commands: `--help` must answer at once.
+"""
+
+import click
+
+from tacitly_common.command import run_command
+from tacitly_server.officer.account import account
+from tacitly_server.officer.plan import plan
+
+
+@click.group()
+def cli() -> None:
+    """Plan what a campaign may cost a person, read what was spent."""
+
+
+cli.add_command(account)
+cli.add_command(plan)
+
+
+def main() -> None:
+    """Run the command."""
+    run_command("tacitly-officer", cli)
