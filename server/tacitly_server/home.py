@@ -5,6 +5,7 @@ control.token        bearer token of the operator (0600)
 superexec.secret     shared by SuperLink and SuperExec (0600)
 subject.secret       key of the HMAC that names subjects (0600)
 grant.key            signs grants; officers know its public half (0600)
+authority.key        certifies devices' own keys, with authority.crt (0600)
 officers.log         what officers agreed on (campaigns/officers_log.py)
 ledger.key           signs the ledger's checkpoints (0600)
 ledger.pub           its public half, 64 hex digits: for auditors
@@ -14,6 +15,8 @@ ledger-witness.jsonl what was charged, outside the database
 ledger.json          where ledger and witness are, if not here (0600, optional)
 audit.jsonl          what was asked of the operator's interfaces
 fleet.jsonl          what devices, and callers from outside, asked
+desk.jsonl           what was asked of the enrolment desk
+alarms.jsonl         devices whose ledgers contradict the population ledger
 status.json          what `tacitly-server up` last saw
 supervisor.lock      held while `tacitly-server up` runs
 logs/                output of the processes it runs
@@ -94,6 +97,16 @@ class ServerHome:
         return self.root / "grant.key"
 
     @property
+    def authority_key(self) -> Path:
+        """EC key of the enrolment authority."""
+        return self.root / "authority.key"
+
+    @property
+    def authority_certificate(self) -> Path:
+        """The enrolment authority's own certificate, PEM."""
+        return self.root / "authority.crt"
+
+    @property
     def officers_log(self) -> Path:
         """JSON lines: what officers agreed on."""
         return self.root / "officers.log"
@@ -137,6 +150,16 @@ class ServerHome:
     def fleet_log(self) -> Path:
         """JSON lines of Fleet calls, and of everything refused at another address."""
         return self.root / "fleet.jsonl"
+
+    @property
+    def desk_log(self) -> Path:
+        """JSON lines of the calls of devices and officers, answered or refused."""
+        return self.root / "desk.jsonl"
+
+    @property
+    def alarms(self) -> Path:
+        """JSON lines: what devices' ledgers contradict."""
+        return self.root / "alarms.jsonl"
 
     @property
     def status(self) -> Path:

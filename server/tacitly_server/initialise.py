@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tacitly_common.contract import signatures
 from tacitly_common.errors import ValidationError
 from tacitly_server import certificates
+from tacitly_server.enrolment import authority
 from tacitly_server.home import ServerHome
 from tacitly_server.ledger.place import witness_of
 from tacitly_server.ledger.witness import create_key
@@ -58,6 +59,9 @@ def initialise(home: ServerHome, names: Sequence[str], *, now: datetime) -> bool
     if not (home.tls / "ca.crt").exists():
         own = ["127.0.0.1", "localhost", socket.gethostname()]
         certificates.create(home.tls, list(dict.fromkeys([*own, *names])), now=now)
+        changed = True
+    if not home.authority_certificate.exists():
+        authority.create(home, now=now)
         changed = True
     for directory in (home.logs, home.flower, home.campaigns):
         directory.mkdir(mode=0o700, exist_ok=True)

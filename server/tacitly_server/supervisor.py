@@ -1,9 +1,10 @@
 """`tacitly-server up`: keeps SuperLink, SuperExec and the active campaign's run alive.
 
     supervisor ─┬─ SuperLink    (tacitly_server.superlink)
-                └─ SuperExec    (tacitly_server.superexec) ── ServerApp, one for each run
+                ├─ SuperExec    (tacitly_server.superexec) ── ServerApp, one for each run
+                └─ desk         (tacitly_server.enrolment)
 
-SuperLink and SuperExec are started again separately: a run survives SuperLink's death if it is
+Each is started again separately: a run survives SuperLink's death if it is
 back within Flower's heartbeat (60 s). A ServerApp that died is never started again by Flower,
 which notices only after about 67 s: here its process is watched, its run stopped, and a new run
 goes on from the last released round. All of them end when the supervisor does, also by SIGKILL.
@@ -76,11 +77,12 @@ class Supervisor:
     home: ServerHome
     host: str
     port: int
+    enrolment_port: int
     wanted_campaign: str | None
     report: Report
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
-    _children: tuple[Child, Child] = field(init=False)
+    _children: tuple[Child, Child, Child] = field(init=False)
     _contract: Contract | None = None
 
     def run(self) -> None:
@@ -96,12 +98,14 @@ class Supervisor:
             read_secrets(self.home)
             if self.wanted_campaign is not None:
                 check_filed(self.home, self.wanted_campaign)
-            self._wait_for_port()
+            self._wait_for_port(self.port)
+            self._wait_for_port(self.enrolment_port)
             self._children = self._make_children()
             status = Status(
                 supervisor_pid=os.getpid(),
                 host=self.host,
                 port=self.port,
+                enrolment_port=self.enrolment_port,
                 certificate_ends=ends.isoformat(),
             )
             try:
@@ -111,7 +115,7 @@ class Supervisor:
                 self._end(status)
 
     def _supervise(self, control: Control, status: Status) -> None:
-        superlink, superexec = self._children
+        superlink, superexec, desk = self._children
         keeper = RunKeeper(control, self.report, self.clock)
         looked_at = written_at = -_LOOK_SECONDS
         ended: set[str] = set()
@@ -146,6 +150,7 @@ class Supervisor:
                 superlink_answers=answers,
                 superlink=ProcessStatus(pid=superlink.pid, restarts=superlink.restarts),
                 superexec=ProcessStatus(pid=superexec.pid, restarts=superexec.restarts),
+                desk=ProcessStatus(pid=desk.pid, restarts=desk.restarts),
                 serverapp_pid=apps[0] if apps else None,
                 run=_run_status(keeper.newest),
                 runs_started=keeper.started,
@@ -204,10 +209,12 @@ class Supervisor:
         except OSError as error:
             self.report(f"{self.home.status}: {error.strerror}")
 
-    def _make_children(self) -> tuple[Child, Child]:
+    def _make_children(self) -> tuple[Child, Child, Child]:
         environment = child_environment(self.home)
         own_pid = str(os.getpid())
-        common = ["--home", str(self.home.root), "--port", str(self.port), "--parent-pid", own_pid]
+        place = ["--home", str(self.home.root), "--parent-pid", own_pid]
+        common = [*place, "--port", str(self.port)]
+        desk = [*place, "--port", str(self.enrolment_port), "--server-port", str(self.port)]
         entry = [sys.executable, "-m"]
         return (
             self._child(
@@ -216,18 +223,23 @@ class Supervisor:
                 environment,
             ),
             self._child("SuperExec", [*entry, "tacitly_server.superexec", *common], environment),
+            self._child(
+                "desk",
+                [*entry, "tacitly_server.enrolment", *desk, "--host", self.host],
+                environment,
+            ),
         )
 
     def _child(self, name: str, command: list[str], environment: dict[str, str]) -> Child:
         log = self.home.logs / f"{name.lower()}.log"
         return Child(name, command, environment, log, self.clock, self.report)
 
-    def _wait_for_port(self) -> None:
-        """Give a SuperLink whose supervisor was killed the time to end."""
+    def _wait_for_port(self, port: int) -> None:
+        """Give a process whose supervisor was killed the time to end."""
         until = self.clock() + _PORT_WAIT_SECONDS
         while True:
             try:
-                sockets = bind_all(self.host, self.port)
+                sockets = bind_all(self.host, port)
             except ValidationError:
                 if self.clock() >= until or self.stop.wait(_TICK_SECONDS / 2):
                     raise
@@ -238,7 +250,8 @@ class Supervisor:
 
     def _end(self, status: Status) -> None:
         """SuperExec first: its ServerApp then reports its own end while SuperLink listens."""
-        superlink, superexec = self._children
+        superlink, superexec, desk = self._children
+        desk.end(_END_SECONDS)
         apps = handles(living_children(superexec.pid) if superexec.pid else [])
         superexec.end(_END_SECONDS)
         wait_or_kill(apps, _END_SECONDS)

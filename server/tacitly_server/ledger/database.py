@@ -28,7 +28,7 @@ from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_server.ledger.tables import ATTEMPTS
 
 # A test holds it to be the newest of migrations/.
-HEAD_REVISION: Final = "0002"
+HEAD_REVISION: Final = "0003"
 
 _LOCK_WAIT_SECONDS: Final = 30
 _IMMEDIATE: Final = "tacitly_immediate"

@@ -3,10 +3,12 @@
 `migrations/` makes them and brings older ones here; a test compares the two.
 
     nodes        which subject each of Flower's nodes belongs to
+    invitations  whom each one-time token admits, by the token's hash
+    devices      the enrolled nodes: their own keys, what they last said, whether they have left
     attempts     where each attempt stands
     charges      what each attempt took from whom, for the data of which month
     budgets      running totals of the charges: a charge costs the same at any age
-    journal      every change of the four above but nodes, hash-chained, append-only
+    journal      every change of attempts, charges and budgets, hash-chained, append-only
     checkpoints  signed heads of the journal
 """
 
@@ -19,6 +21,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     Table,
     Text,
@@ -41,6 +44,32 @@ NODES: Final = Table(
     Column("public_key_fingerprint", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Index("nodes_by_key", "public_key_fingerprint"),
+    sqlite_strict=True,
+)
+# `keys_digest` is None until a device has used the token; then it admits those keys alone.
+INVITATIONS: Final = Table(
+    "invitations",
+    METADATA,
+    Column("token_hash", Text, primary_key=True),
+    Column("subject", Text, nullable=False),
+    Column("expires_unix_seconds", INT64, nullable=False),
+    Column("keys_digest", Text),
+    sqlite_strict=True,
+)
+# `ended` is None, "withdrawn" or "revoked"; `attempts` and `ledger_head` are what the device last
+# said of its own ledger.
+DEVICES: Final = Table(
+    "devices",
+    METADATA,
+    Column("node_id", Text, ForeignKey("nodes.node_id"), primary_key=True),
+    Column(
+        "token_hash", Text, ForeignKey("invitations.token_hash"), nullable=False, unique=True
+    ),
+    Column("device_key", Text, nullable=False, unique=True),
+    Column("certificate", LargeBinary, nullable=False),
+    Column("ended", Text),
+    Column("attempts", INT64, nullable=False),
+    Column("ledger_head", Text, nullable=False),
     sqlite_strict=True,
 )
 ATTEMPTS: Final = Table(
