@@ -9,6 +9,7 @@
       │    ├─ NotAuthorisedError    signed by somebody who may not
       │    └─ ConflictError         another entry came first, or it was done before
       ├─ WireError             a message is not what the protocol says     (wire/)
+      ├─ OutsidePolicyError    a plan is not what the policy lets plans be (server: officer/)
       ├─ BudgetExceededError   a charge would overdraw a ledger            (both ledgers)
       ├─ LedgerError           a ledger is damaged or used out of order    (both ledgers)
       ├─ StoreError            the event store cannot be read or written   (client: store/)
