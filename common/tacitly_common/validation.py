@@ -26,6 +26,13 @@ def positive(**values: Number) -> None:
             raise ValidationError(f"{name} must be > 0, got {value}")
 
 
+def positive_integer(**values: int) -> None:
+    """Each value is an int, not a bool, and > 0: what a ledger counts in."""
+    for name, value in values.items():
+        if type(value) is not int or value <= 0:
+            raise ValidationError(f"{name} must be a positive integer, got {value!r}")
+
+
 def non_negative(**values: Number) -> None:
     """Each value is finite and >= 0."""
     for name, value in values.items():

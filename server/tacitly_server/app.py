@@ -20,7 +20,7 @@ from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.errors import ValidationError
 from tacitly_common.validation import sha256_hex
 from tacitly_server.home import HOME_VARIABLE, CampaignDirectory, ServerHome
-from tacitly_server.ledger.population import PopulationLedger
+from tacitly_server.ledger.place import database_of, open_ledger
 from tacitly_server.ledger.subjects import Subjects
 from tacitly_server.rounds.campaign import Campaign, run_campaign
 
@@ -41,8 +41,8 @@ def main(grid: Grid, context: Context) -> None:
     directory, plan = _campaign(home, context)
     with (
         _log_in(home.logs),
-        PopulationLedger(home.population_database) as ledger,
-        Subjects(home.population_database) as subjects,
+        open_ledger(home) as ledger,
+        Subjects(database_of(home)) as subjects,
     ):
         ending = run_campaign(
             Campaign(

@@ -12,6 +12,7 @@ from tacitly_common.errors import ValidationError
 from tacitly_server import flower_port as flower
 from tacitly_server.control import Control, ControlError
 from tacitly_server.home import ServerHome
+from tacitly_server.ledger.place import database_of
 from tacitly_server.ledger.subjects import Subjects, subject_name
 from tacitly_server.private_files import read_private
 
@@ -69,7 +70,7 @@ def register(
             "set the device up anew with `tacitly-agent init`"
         )
     node_id = known.node_id if known is not None else control.register(pem)
-    with Subjects(home.population_database) as subjects:
+    with Subjects(database_of(home)) as subjects:
         subjects.enrol(node_id, fingerprint(key), subject)
     return Enrolment(node_id, known is None)
 

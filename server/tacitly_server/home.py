@@ -4,8 +4,12 @@ tls/                 ca.crt ca.key server.crt server.key (keys 0600)
 control.token        bearer token of the operator (0600)
 superexec.secret     shared by SuperLink and SuperExec (0600)
 subject.secret       key of the HMAC that names subjects (0600)
+ledger.key           signs the ledger's checkpoints (0600)
+ledger.pub           its public half, 64 hex digits: for auditors
 superlink.db         Flower's own state
 population.db        subjects and the population ledger
+ledger-witness.jsonl what was charged, outside the database
+ledger.json          where ledger and witness are, if not here (0600, optional)
 audit.jsonl          what was asked of the operator's interfaces
 fleet.jsonl          what devices, and callers from outside, asked
 status.json          what `tacitly-server up` last saw
@@ -85,6 +89,26 @@ class ServerHome:
     def population_database(self) -> Path:
         """SQLite file of subjects and the population ledger."""
         return self.root / "population.db"
+
+    @property
+    def ledger_key(self) -> Path:
+        """Ed25519 key that signs the ledger's checkpoints."""
+        return self.root / "ledger.key"
+
+    @property
+    def ledger_public_key(self) -> Path:
+        """The public half of `ledger_key`, hex."""
+        return self.root / "ledger.pub"
+
+    @property
+    def ledger_witness(self) -> Path:
+        """JSON lines: what was charged, to be compared with the ledger after a restore."""
+        return self.root / "ledger-witness.jsonl"
+
+    @property
+    def ledger_place(self) -> Path:
+        """JSON: another database and another witness (`ledger/place.py`)."""
+        return self.root / "ledger.json"
 
     @property
     def audit_log(self) -> Path:

@@ -9,6 +9,8 @@ from datetime import datetime
 from tacitly_common.errors import ValidationError
 from tacitly_server import certificates
 from tacitly_server.home import ServerHome
+from tacitly_server.ledger.place import witness_of
+from tacitly_server.ledger.witness import create_key
 from tacitly_server.private_files import write_private
 
 _SECRET_BYTES = 32
@@ -43,6 +45,12 @@ def initialise(home: ServerHome, names: Sequence[str], *, now: datetime) -> bool
         if not path.exists():
             write_private(path, content)
             changed = True
+    if not home.ledger_key.exists():
+        create_key(home.ledger_key)
+        changed = True
+    if not home.ledger_public_key.exists():
+        write_private(home.ledger_public_key, witness_of(home).public_key.encode() + b"\n")
+        changed = True
     if not (home.tls / "ca.crt").exists():
         own = ["127.0.0.1", "localhost", socket.gethostname()]
         certificates.create(home.tls, list(dict.fromkeys([*own, *names])), now=now)

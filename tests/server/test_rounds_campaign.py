@@ -26,13 +26,15 @@ from inprocess_grid import (
     unparsable,
 )
 
+from ledgers import open_ledger
 from plans import small_plan
+from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import ServerOptimizerName, ServerOptimizerPlan
 from tacitly_common.errors import LedgerError
 from tacitly_common.mechanisms.gaussian import release, secure_generator
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import parse_train_content
-from tacitly_server.ledger.population import Attempt, AttemptState, PopulationLedger
+from tacitly_server.ledger.population import Attempt, AttemptState
 from tacitly_server.rounds.campaign import Campaign, Ending, Patience, run_campaign
 from tacitly_server.rounds.checkpoint import Checkpoint, read_checkpoint, read_initial
 from tacitly_server.rounds.clock import Clock, SystemClock
@@ -65,7 +67,7 @@ class Lab:
             self.seen.append(receipt)
             on_round(receipt)
 
-        with PopulationLedger(self.made.home.population_database) as ledger:
+        with open_ledger(self.made.home.population_database) as ledger:
             return run_campaign(
                 Campaign(
                     grid=self.grid,
@@ -81,7 +83,7 @@ class Lab:
             )
 
     def attempts(self) -> list[Attempt]:
-        with PopulationLedger(self.made.home.population_database) as ledger:
+        with open_ledger(self.made.home.population_database) as ledger:
             return ledger.attempts(self.plan.hash)
 
     def checkpoint(self) -> Checkpoint:
@@ -348,7 +350,7 @@ def test_the_campaign_ends_when_nobody_can_pay(make_lab: Callable[..., Lab]) -> 
     lab = make_lab(rounds=20, participations=2)
     assert lab.run() is Ending.BUDGET_EXHAUSTED
     assert [r.outcome for r in lab.seen] == [Outcome.RELEASED] * 2
-    with PopulationLedger(lab.made.home.population_database) as ledger:
+    with open_ledger(lab.made.home.population_database) as ledger:
         spent = {ledger.spent_nano_rho(subject) for subject in lab.enrolled.values()}
     assert spent == {lab.plan.cap_nano_rho}
     assert lab.run() is Ending.BUDGET_EXHAUSTED
@@ -449,10 +451,12 @@ def test_only_the_trainable_tensors_move(make_lab: Callable[..., Lab]) -> None:
 
 
 def test_attempts_lost_before_a_restart_count_for_the_pause_after_it(lab: Lab) -> None:
-    with PopulationLedger(lab.made.home.population_database) as ledger:
+    with open_ledger(lab.made.home.population_database) as ledger:
         for _ in range(4):  # four processes, each killed after it had charged
             key = ledger.plan(lab.plan.hash, 1)
-            ledger.charge(key, [subject(99)], cost_nano_rho=1, cap_nano_rho=4)
+            ledger.charge(
+                key, [subject(99)], epochs=lab.plan.data_epochs, cost_nano_rho=1, caps=Caps(4, 4, 4)
+            )
             ledger.mark(key, AttemptState.LOST)
     before = lab.clock.monotonic()
     lab.run(Patience(pause_seconds=5.0, lost_in_a_row=2))

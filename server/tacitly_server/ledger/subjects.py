@@ -14,7 +14,8 @@ from sqlalchemy import insert, select
 
 from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_common.validation import sha256_hex
-from tacitly_server.ledger.database import NODES, open_database, reading, writing
+from tacitly_server.ledger.database import open_database, reading, writing
+from tacitly_server.ledger.tables import NODES
 
 _MIN_SECRET_BYTES = 16
 
@@ -35,10 +36,10 @@ def subject_name(secret: bytes, person_id: str) -> str:
 
 
 class Subjects:
-    """The register of nodes, in `population.db`. Close it, or use it in a `with` block."""
+    """The register of nodes, in the population database. Close it, or use it in a `with` block."""
 
-    def __init__(self, path: Path) -> None:
-        self._engine = open_database(path)
+    def __init__(self, where: Path | str) -> None:
+        self._engine = open_database(where)
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +53,7 @@ class Subjects:
         self.close()
 
     def close(self) -> None:
-        """Release the file."""
+        """Release the database."""
         self._engine.dispose()
 
     def enrol(self, node_id: int, public_key_fingerprint: str, subject: str) -> None:

@@ -17,6 +17,7 @@ from typing import Final
 from flwr.serverapp import Grid
 
 from tacitly_common.campaign import CampaignPlan
+from tacitly_common.contract.policy import Policy
 from tacitly_common.errors import BudgetExceededError, LedgerError
 from tacitly_common.mechanisms.gaussian import decode_mean
 from tacitly_common.validation import positive
@@ -25,6 +26,7 @@ from tacitly_server.aggregation.checks import Refusal
 from tacitly_server.home import CampaignDirectory
 from tacitly_server.ledger.population import AttemptKey, AttemptState, PopulationLedger
 from tacitly_server.rounds import optimizer
+from tacitly_server.rounds.budget import caps_of
 from tacitly_server.rounds.checkpoint import Checkpoint, save_checkpoint
 from tacitly_server.rounds.clock import Clock, SystemClock
 from tacitly_server.rounds.collection import Answers, collect, dispatch
@@ -74,6 +76,7 @@ class Patience:
 class Campaign:
     """What a campaign runs on. `enrolled` gives every enrolled node and its subject.
 
+    `policy` is the organisation's, which limits what all campaigns together may cost a subject.
     `on_round` is called with each receipt after it is published.
     """
 
@@ -82,6 +85,7 @@ class Campaign:
     directory: CampaignDirectory
     ledger: PopulationLedger
     enrolled: Enrolled
+    policy: Policy | None = None
     on_round: Callable[[Receipt], None] = lambda _receipt: None
     clock: Clock = field(default_factory=SystemClock)
     rng: random.Random = field(default_factory=random.SystemRandom)
@@ -105,6 +109,7 @@ def run_campaign(campaign: Campaign) -> Ending:
         CheckpointError, ReceiptError: what is on disk is damaged, or the disk is full.
     """
     plan, ledger, clock = campaign.plan, campaign.ledger, campaign.clock
+    caps = caps_of(plan, campaign.policy)
     with _only_process(campaign.directory):
         current = recover(campaign.directory, plan, ledger)
         lost = _lost_attempts(ledger, plan.hash, current.round + 1)
@@ -112,7 +117,10 @@ def run_campaign(campaign: Campaign) -> Ending:
             clock.sleep(campaign.patience.after_lost(lost))
         while current.round < plan.rounds:
             exhausted = ledger.exhausted(
-                plan.hash, cost_nano_rho=plan.cost_nano_rho, cap_nano_rho=plan.cap_nano_rho
+                plan.hash,
+                epochs=plan.data_epochs,
+                cost_nano_rho=plan.cost_nano_rho,
+                caps=caps,
             )
             subjects = set(campaign.enrolled().values())
             if len(subjects - exhausted) < plan.cohort.minimum <= len(subjects):
@@ -176,7 +184,7 @@ def run_attempt(
     )
     checkpoint = Checkpoint(plan.hash, key.round, key.attempt, model, state, receipt)
     save_checkpoint(campaign.directory.checkpoint, checkpoint)
-    campaign.ledger.mark(key, AttemptState.RELEASED)
+    campaign.ledger.mark(key, AttemptState.RELEASED, result_sha256=receipt.model_sha256)
     _publish(campaign, receipt)
     return checkpoint
 
@@ -195,8 +203,9 @@ def _charge(campaign: Campaign, round_number: int, cohort: dict[int, str]) -> At
         charged = ledger.charge(
             key,
             list(cohort.values()),
+            epochs=plan.data_epochs,
             cost_nano_rho=plan.cost_nano_rho,
-            cap_nano_rho=plan.cap_nano_rho,
+            caps=caps_of(plan, campaign.policy),
         )
     except BudgetExceededError:
         ledger.mark(key, AttemptState.VOID)

@@ -34,6 +34,7 @@ from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import Reply, parse_train_content, reply_content
 from tacitly_server.home import CampaignDirectory
 from tacitly_server.ledger.population import PopulationLedger
+from tacitly_server.ledger.witness import Witness, create_key
 from tacitly_server.rounds.campaign import Campaign, run_campaign
 from tacitly_server.rounds.checkpoint import read_checkpoint
 from tacitly_server.rounds.receipts import Receipt, read_receipts
@@ -109,7 +110,9 @@ def _server_app(directory: Path, on_round: Callable[[Receipt], None]) -> ServerA
     @app.main()
     def main(grid: Grid, _context: Context) -> None:
         campaign = CampaignDirectory(directory)
-        with PopulationLedger(directory / "population.db") as ledger:
+        create_key(directory / "ledger.key")
+        witness = Witness.open(directory / "ledger-witness.jsonl", directory / "ledger.key")
+        with PopulationLedger(directory / "population.db", witness) as ledger:
             run_campaign(
                 Campaign(
                     grid=grid,
