@@ -19,6 +19,7 @@ from tacitly_server.officer.output import (
     plain,
     table,
 )
+from tacitly_server.officer.place import policy_option, read_policy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,7 @@ def solve(model_parameters: int | None, colluding: Decimal, form: str, **setting
 @plan.command()
 @click.argument("file", type=FILE)
 @click.option("--epsilon", type=POSITIVE, help="Budget to hold it to [default: its own].")
-@click.option("--policy", "policy_file", type=FILE, help="Policy to hold it to, JSON.")
+@policy_option
 @format_option
 def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str) -> None:
     """Compute anew what the plan in FILE may cost a person, and show all that follows.
@@ -95,7 +96,7 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
 
     read = read_plan(file)
     check_epsilon(read)
-    policy = None if policy_file is None else plan_check.read_policy(policy_file)
+    policy = read_policy(policy_file)
     settings = plan_check.plan_settings(read, epsilon)
     assessed = plan_check.assess_plan(read, settings, now=datetime.now(UTC))
     verdict = None if policy is None else judge_plan(read, policy)

@@ -2,9 +2,6 @@
 
 from dataclasses import replace
 from datetime import datetime
-from pathlib import Path
-
-import msgspec
 
 from tacitly_common.accounting.adversaries import RecordGuarantee
 from tacitly_common.accounting.assessment import Advice, Assessment, assess
@@ -12,7 +9,7 @@ from tacitly_common.accounting.planner import Settings
 from tacitly_common.accounting.record import record_epsilon
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.contract.policy import Policy
-from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.errors import TacitlyError
 
 
 class OutsidePolicyError(TacitlyError):
@@ -88,20 +85,6 @@ def plan_warnings(plan: CampaignPlan, now: datetime) -> tuple[Advice, ...]:
             )
         )
     return tuple(found)
-
-
-def read_policy(path: Path) -> Policy:
-    """A policy from its JSON.
-
-    Raises:
-        ValidationError: it cannot be read, or is no policy.
-    """
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Policy)
-    except OSError as error:
-        raise ValidationError(f"{path}: {error.strerror}; name a policy's file") from error
-    except msgspec.MsgspecError as error:
-        raise ValidationError(f"{path}: {error}; give a policy in JSON") from error
 
 
 def over_policy(plan: CampaignPlan, policy: Policy) -> str | None:
