@@ -12,6 +12,7 @@
       ├─ DeskError             the enrolment desk gives no answer          (wire/desk_errors.py)
       │    └─ DeskInputError, DeskVerificationError, DeskConflictError, DeskNotAuthorisedError
       ├─ WireError             a message is not what the protocol says     (wire/)
+      ├─ OutsidePolicyError    a plan is not what the policy lets plans be (server: officer/)
       ├─ BudgetExceededError   a charge would overdraw a ledger            (both ledgers)
       ├─ LedgerError           a ledger is damaged or used out of order    (both ledgers)
       ├─ StoreError            the event store cannot be read or written   (client: store/)

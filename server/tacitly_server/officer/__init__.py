@@ -8,6 +8,8 @@ import click
 
 from tacitly_common.command import run_command
 from tacitly_server.officer.account import account
+from tacitly_server.officer.budget import budget
+from tacitly_server.officer.ledger import ledger
 from tacitly_server.officer.plan import plan
 
 
@@ -16,8 +18,8 @@ def cli() -> None:
     """Plan what a campaign may cost a person, read what was spent."""
 
 
-cli.add_command(account)
-cli.add_command(plan)
+for group in (account, budget, ledger, plan):
+    cli.add_command(group)
 
 
 def main() -> None:
