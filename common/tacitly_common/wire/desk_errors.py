@@ -6,6 +6,7 @@ again on the caller's side, where it ends a command with its exit code.
 | error                  | status              | exit code |
 |------------------------|---------------------|-----------|
 | DeskInputError         | INVALID_ARGUMENT    | 2         |
+| DeskBudgetError        | OUT_OF_RANGE        | 3         |
 | DeskVerificationError  | FAILED_PRECONDITION | 5         |
 | DeskConflictError      | ABORTED             | 6         |
 | DeskError (no answer)  | any other           | 7         |
@@ -33,6 +34,12 @@ class DeskInputError(DeskError):
     exit_code = 2
 
 
+class DeskBudgetError(DeskError):
+    """It would cost a person more than the policy allows."""
+
+    exit_code = 3
+
+
 class DeskVerificationError(DeskError):
     """What was sent contradicts itself, the officers' log, or what the desk holds."""
 
@@ -53,12 +60,14 @@ class DeskNotAuthorisedError(DeskError):
 
 _KINDS: Final = (
     DeskInputError,
+    DeskBudgetError,
     DeskVerificationError,
     DeskConflictError,
     DeskNotAuthorisedError,
 )
 _STATUS: Final = {
     DeskInputError.exit_code: grpc.StatusCode.INVALID_ARGUMENT,
+    DeskBudgetError.exit_code: grpc.StatusCode.OUT_OF_RANGE,
     DeskVerificationError.exit_code: grpc.StatusCode.FAILED_PRECONDITION,
     DeskConflictError.exit_code: grpc.StatusCode.ABORTED,
     DeskNotAuthorisedError.exit_code: grpc.StatusCode.PERMISSION_DENIED,

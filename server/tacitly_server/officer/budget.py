@@ -20,7 +20,7 @@ from tacitly_server.officer.output import (
     indented,
     table,
 )
-from tacitly_server.officer.place import filed_plans, home_option, policy_option, read_policy
+from tacitly_server.officer.place import filed_plans, home_option, optional_policy, policy_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +86,7 @@ def show(home: Path, policy_file: Path | None, delta: float, form: str) -> None:
     from tacitly_server.ledger.place import database_of
     from tacitly_server.ledger.summary import summary
 
-    policy, where = read_policy(policy_file), database_of(ServerHome(home))
+    policy, where = optional_policy(policy_file), database_of(ServerHome(home))
     caps, lifetime_cap, month_cap = None, None, None
     if policy is not None:
         # No campaign's quota is looked at here; a month's cap is the most that one may have.
@@ -168,7 +168,7 @@ def forecast(file: Path, home: Path, policy_file: Path | None, form: str) -> Non
     from tacitly_server.ledger.place import database_of
 
     where, now = database_of(ServerHome(home)), datetime.now(UTC)
-    read, policy = read_plan(file), read_policy(policy_file)
+    read, policy = read_plan(file), optional_policy(policy_file)
     claim = _claim(read, policy)
     own = outlook(where, claim, now=now)
     others = []
@@ -233,7 +233,7 @@ def forecast(file: Path, home: Path, policy_file: Path | None, form: str) -> Non
 
 def _claim(plan: "CampaignPlan", policy: "Policy | None") -> "Claim":
     from tacitly_server.ledger.outlook import Claim
-    from tacitly_server.rounds.budget import caps_of
+    from tacitly_server.rounds.permit import caps_of
 
     return Claim(
         plan_hash=plan.hash,

@@ -29,8 +29,13 @@ policy_option: Final = click.option(
 )
 
 
-def read_policy(path: Path | None) -> "Policy | None":
-    """A policy from its JSON; None if no file is named.
+def optional_policy(path: Path | None) -> "Policy | None":
+    """`read_policy`, or None if no file is named."""
+    return None if path is None else read_policy(path)
+
+
+def read_policy(path: Path) -> "Policy":
+    """A policy from its JSON.
 
     Raises:
         ValidationError: it cannot be read, or is no policy.
@@ -40,8 +45,6 @@ def read_policy(path: Path | None) -> "Policy | None":
     from tacitly_common.contract.policy import Policy
     from tacitly_common.errors import ValidationError
 
-    if path is None:
-        return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Policy)
     except OSError as error:

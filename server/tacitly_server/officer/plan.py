@@ -19,7 +19,7 @@ from tacitly_server.officer.output import (
     plain,
     table,
 )
-from tacitly_server.officer.place import policy_option, read_policy
+from tacitly_server.officer.place import optional_policy, policy_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -96,7 +96,7 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
 
     read = read_plan(file)
     check_epsilon(read)
-    policy = read_policy(policy_file)
+    policy = optional_policy(policy_file)
     settings = plan_check.plan_settings(read, epsilon)
     assessed = plan_check.assess_plan(read, settings, now=datetime.now(UTC))
     verdict = None if policy is None else judge_plan(read, policy)
