@@ -15,7 +15,7 @@ from tacitly_server.enrolment import authority
 from tacitly_server.home import ServerHome
 from tacitly_server.ledger.place import witness_of
 from tacitly_server.ledger.witness import create_key
-from tacitly_server.private_files import write_private
+from tacitly_server.private_files import read_private, write_private
 
 _SECRET_BYTES = 32
 
@@ -66,3 +66,13 @@ def initialise(home: ServerHome, names: Sequence[str], *, now: datetime) -> bool
     for directory in (home.logs, home.flower, home.campaigns):
         directory.mkdir(mode=0o700, exist_ok=True)
     return changed
+
+
+def grant_public_key(home: ServerHome) -> str:
+    """The public half of the key that signs grants: officers compare it, and sign it.
+
+    Raises:
+        ValidationError: the home is not initialised, or the key is damaged.
+    """
+    key = signatures.read_private_pem(read_private(home.grant_key), source=home.grant_key)
+    return signatures.public_hex(key)

@@ -38,8 +38,8 @@ class Alarm(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _MEANING = {
-    AlarmKind.AHEAD: "devices paid for more attempts than the population ledger charged",
-    AlarmKind.ROLLED_BACK: "devices' ledgers were put back to an earlier state",
+    AlarmKind.AHEAD: "devices that paid for more attempts than the population ledger charged",
+    AlarmKind.ROLLED_BACK: "devices whose ledger was put back to an earlier state",
 }
 
 
@@ -51,7 +51,8 @@ def raise_alarm(path: Path, alarm: Alarm) -> None:
     """
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "ab") as stream:
-        stream.write(msgspec.json.encode(alarm) + b"\n")
+        # Begins with a line's end: what a crash tore before it stays a line of its own.
+        stream.write(b"\n" + msgspec.json.encode(alarm) + b"\n")
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -80,7 +81,7 @@ def told_to_officers(alarms: list[Alarm]) -> list[str]:
             times = [alarm.time for alarm in of_kind]
             nodes = len({alarm.node for alarm in of_kind})
             lines.append(
-                f"{nodes} {_MEANING[kind]}, first {min(times):%Y-%m-%d %H:%M} UTC, "
-                f"last {max(times):%Y-%m-%d %H:%M} UTC; the operator's alarms.jsonl says which"
+                f"{_MEANING[kind]}: {nodes} (first {min(times):%Y-%m-%d %H:%M} UTC, last "
+                f"{max(times):%Y-%m-%d %H:%M} UTC); the operator's alarms.jsonl says which"
             )
     return lines
