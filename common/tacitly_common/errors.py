@@ -11,8 +11,8 @@
       │    └─ ConflictError         another entry came first, or it was done before
       ├─ InvitationError       a file is no invitation                     (invitation.py)
       ├─ DeskError             the enrolment desk gives no answer          (wire/desk_errors.py)
-      │    └─ DeskInputError, DeskBudgetError, DeskVerificationError, DeskConflictError,
-      │         DeskNotAuthorisedError
+      │    └─ DeskInputError, DeskBudgetError, DeskApprovalNeededError, DeskVerificationError,
+      │         DeskConflictError, DeskNotAuthorisedError
       ├─ WireError             a message is not what the protocol says     (wire/)
       ├─ OutsidePolicyError    a plan is not what the policy lets plans be (server: officer/)
       ├─ BudgetExceededError   a charge would overdraw a ledger            (both ledgers)
