@@ -27,6 +27,7 @@ from tacitly_common.contract.log import next_entry
 from tacitly_common.contract.signatures import read_private_pem
 from tacitly_common.wire.desk_client import read_whole_log
 from tacitly_common.wire.desk_errors import (
+    DeskApprovalNeededError,
     DeskConflictError,
     DeskError,
     DeskInputError,
@@ -131,10 +132,10 @@ def test_what_is_no_entry_is_refused(desk: Desk) -> None:
 def test_a_start_without_two_approvals_is_refused_with_its_code(desk: Desk) -> None:
     plan, model = proposal("unapproved")
     propose(desk, plan, model)
-    for named, code in ((plan.hash, "PLAN_NOT_APPROVED"), ("f" * 64, "UNKNOWN_PLAN")):
-        entry = desk.entry("ada", Start(plan_hash=named))
-        with refused(desk, DeskVerificationError, code):
-            desk.submit(entry)
+    with refused(desk, DeskApprovalNeededError, "PLAN_NOT_APPROVED"):
+        desk.submit(desk.entry("ada", Start(plan_hash=plan.hash)))
+    with refused(desk, DeskVerificationError, "UNKNOWN_PLAN"):
+        desk.submit(desk.entry("ada", Start(plan_hash="f" * 64)))
 
 
 def test_a_proposer_who_approves_is_refused(desk: Desk) -> None:

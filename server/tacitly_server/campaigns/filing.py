@@ -54,16 +54,7 @@ def create_campaign(
             f"the plan is for the application {plan.app_hash[:12]}..., this server's is "
             f"{app_hash()}; make a plan with that app_hash, or install the plan's Tacitly"
         )
-    if initial_vector.dtype != np.float32 or initial_vector.shape != (plan.model.parameters,):
-        raise ValidationError(
-            f"the initial model must be float32[{plan.model.parameters}], got "
-            f"{initial_vector.dtype}{list(initial_vector.shape)}"
-        )
-    if model_sha256(initial_vector) != plan.initial_model_hash:
-        raise ValidationError(
-            f"the initial model has the SHA-256 {model_sha256(initial_vector)}, the plan names "
-            f"{plan.initial_model_hash}; give the model the plan was made with"
-        )
+    check_model(plan, initial_vector)
     directory = home.campaign(plan.hash)
     if directory.root.exists():
         return directory
@@ -82,6 +73,37 @@ def create_campaign(
             f"{directory.root}: {error.strerror}; free disk space and try again"
         ) from error
     return directory
+
+
+def check_model(plan: CampaignPlan, initial_vector: NDArray[np.float32]) -> None:
+    """Return if this is the model that the plan's first round starts from.
+
+    Raises:
+        ValidationError: it is another.
+    """
+    if initial_vector.dtype != np.float32 or initial_vector.shape != (plan.model.parameters,):
+        raise ValidationError(
+            f"the initial model must be float32[{plan.model.parameters}], got "
+            f"{initial_vector.dtype}{list(initial_vector.shape)}"
+        )
+    if model_sha256(initial_vector) != plan.initial_model_hash:
+        raise ValidationError(
+            f"the initial model has the SHA-256 {model_sha256(initial_vector)}, the plan names "
+            f"{plan.initial_model_hash}; give the model the plan was made with"
+        )
+
+
+def read_vector(path: Path) -> NDArray[np.float32]:
+    """A model from a file in numpy's .npy format, whatever its type and shape.
+
+    Raises:
+        ValidationError: it is none.
+    """
+    try:
+        vector: NDArray[np.float32] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValidationError(f"{path} is not an .npy file; give the model of the plan") from error
+    return vector
 
 
 def progress_of(directory: CampaignDirectory) -> Progress:

@@ -9,24 +9,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tacitly_common.campaign import (
-    CLIENT_VERSION,
-    CampaignPlan,
-    PlanError,
-    check_epsilon,
-    parse_plan,
-)
-from tacitly_common.contract.acts import (
-    ContractError,
-    Entry,
-    ProposePlan,
-    parse_entry,
-)
+from tacitly_common.contract.acts import Entry, ProposePlan, parse_entry
 from tacitly_common.contract.grant import parse_grant
-from tacitly_common.contract.judge import plan_of
-from tacitly_common.contract.log import Contract, advance, plan_hash_of
-from tacitly_common.contract.policy import judge_plan
-from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.contract.log import advance, plan_hash_of
 from tacitly_common.wire.desk_errors import DeskInputError, DeskNotAuthorisedError
 from tacitly_common.wire.desk_pb2 import (
     CampaignsRequest,
@@ -40,6 +25,7 @@ from tacitly_common.wire.desk_pb2 import (
 from tacitly_common.wire.desk_pb2_grpc import OfficersServicer
 from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.campaigns.officers_log import OfficersLog
+from tacitly_server.campaigns.review import runnable_plan
 from tacitly_server.enrolment.alarms import read_alarms, told_to_officers
 from tacitly_server.enrolment.checks import check_fresh, check_signed, page
 from tacitly_server.enrolment.door import Call
@@ -83,7 +69,8 @@ class Officers(OfficersServicer):
             return SubmitResponse(log_length=contract.length)
         following = advance(contract, entry)
         if isinstance(entry.statement.act, ProposePlan):
-            plan = _runnable(following, entry.statement.act.plan, now=self.now())
+            plan_hash = plan_hash_of(entry.statement.act.plan)
+            plan = runnable_plan(following, plan_hash, now=self.now())
             create_campaign(self.home, plan, _vector(request.model))
         elif request.model:
             raise DeskInputError("a model comes with a proposed plan and with nothing else")
@@ -108,39 +95,6 @@ class Officers(OfficersServicer):
     def _held(self, entry: Entry) -> bool:
         """Whether the log holds exactly this entry: its answer was lost on the way."""
         return self.log.lines(entry.statement.sequence)[:1] == [entry.to_json()]
-
-
-def _runnable(contract: Contract, document: str, *, now: datetime) -> CampaignPlan:
-    """A plan that is being proposed, and could be approved and run as it stands.
-
-    Raises:
-        ContractError: it is malformed, misstates its cost, is over, is for other devices' code
-            than there is, or leaves the policy.
-    """
-    found = plan_of(contract, plan_hash_of(document))
-    try:
-        plan = parse_plan(document.encode())
-        check_epsilon(plan)
-    except PlanError as error:
-        code = found if isinstance(found, ReplyCode) else ReplyCode.PLAN_MALFORMED
-        raise ContractError(code, str(error)) from None
-    if isinstance(found, ReplyCode):
-        raise ContractError(found, "the plan is not in canonical form")
-    if plan.client_version != CLIENT_VERSION:
-        raise ContractError(
-            ReplyCode.CLIENT_VERSION,
-            f"the plan is for devices with Tacitly {plan.client_version:.80}, not {CLIENT_VERSION}",
-        )
-    if now >= plan.expires:
-        raise ContractError(
-            ReplyCode.CAMPAIGN_EXPIRED, f"the plan expired at {plan.expires}; set a later end"
-        )
-    code = judge_plan(plan, contract.policy)
-    if code is not ReplyCode.OK:
-        raise ContractError(
-            code, "the plan leaves the organisation's policy; change it, or the policy first"
-        )
-    return plan
 
 
 def _vector(model: bytes) -> NDArray[np.float32]:

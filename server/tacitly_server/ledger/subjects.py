@@ -72,9 +72,7 @@ class Subjects:
             return {int(row.node_id): row.subject for row in rows}
 
 
-def bind(
-    connection: Connection, node_id: int, public_key_fingerprint: str, subject: str
-) -> None:
+def bind(connection: Connection, node_id: int, public_key_fingerprint: str, subject: str) -> None:
     """Bind a node and its key to a subject, for good. The same binding again is no error.
 
     A subject may have several nodes, and a key several node ids (registered anew).

@@ -62,9 +62,7 @@ DEVICES: Final = Table(
     "devices",
     METADATA,
     Column("node_id", Text, ForeignKey("nodes.node_id"), primary_key=True),
-    Column(
-        "token_hash", Text, ForeignKey("invitations.token_hash"), nullable=False, unique=True
-    ),
+    Column("token_hash", Text, ForeignKey("invitations.token_hash"), nullable=False, unique=True),
     Column("device_key", Text, nullable=False, unique=True),
     Column("certificate", LargeBinary, nullable=False),
     Column("ended", Text),
