@@ -94,16 +94,20 @@ def superlink_app(
     return RequestGuard(app, limits, refused)
 
 
+def listening_at(host: str) -> list[str]:
+    """The address and, if it is not covered by that, 127.0.0.1."""
+    return [host] if host in {OPERATOR_ADDRESS, "0.0.0.0"} else [host, OPERATOR_ADDRESS]  # noqa: S104
+
+
 def bind_all(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to the address and, if it is not covered by that, to 127.0.0.1.
+    """Sockets bound to each of `listening_at`.
 
     Raises:
         ValidationError: in use, not this machine's, or not an address.
     """
-    hosts = [host] if host in {OPERATOR_ADDRESS, "0.0.0.0"} else [host, OPERATOR_ADDRESS]  # noqa: S104
     sockets: list[socket.socket] = []
     try:
-        sockets.extend(_bind(one, port) for one in hosts)
+        sockets.extend(_bind(one, port) for one in listening_at(host))
     except ValidationError:
         for bound in sockets:
             bound.close()
@@ -129,7 +133,7 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise ValidationError(
             f"cannot listen at {host}:{port}: {error.strerror}; "
-            "end what uses it, or choose another --port"
+            "end what uses it, or choose another port"
         ) from error
     return bound
 

@@ -281,7 +281,11 @@ class Site:
     def spent(self) -> dict[str, int]:
         """What each subject has spent, as the server's ledger says."""
         with closing(sqlite3.connect(self.deployment.server.population_database)) as database:
-            return dict(database.execute("SELECT subject, spent_nano_rho FROM totals").fetchall())
+            return dict(
+                database.execute(
+                    "SELECT subject, spent_nano_rho FROM budgets WHERE kind = 'lifetime'"
+                ).fetchall()
+            )
 
     def stop_server(self) -> None:
         """As an operator would."""

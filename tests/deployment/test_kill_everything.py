@@ -90,14 +90,14 @@ class Site:
                 (subject, (round_, attempt)): (cost, state)
                 for subject, round_, attempt, cost, state in rows(
                     self.deployment.server.population_database,
-                    "SELECT subject, round, attempt, cost_nano_rho, state"
+                    "SELECT subject, round, attempt, charges.cost_nano_rho, state"
                     " FROM charges JOIN attempts ON attempt_id = id",
                 )
             },
             totals=dict(
                 rows(
                     self.deployment.server.population_database,
-                    "SELECT subject, spent_nano_rho FROM totals",
+                    "SELECT subject, spent_nano_rho FROM budgets WHERE kind = 'lifetime'",
                 )
             ),
         )

@@ -154,7 +154,7 @@ def test_the_secret_is_in_no_file_on_either_side(run: Run) -> None:
     searched = {
         "superlink.db", "population.db", "audit.jsonl", "fleet.jsonl", "superlink.log",
         "superexec.log", "serverapp.log", "server.log", "ada.log", "trainer.log", "egress.jsonl",
-        "ledger.db", "receipts.jsonl", "checkpoint.npz",
+        "ledger.db", "ledger-witness.jsonl", "receipts.jsonl", "checkpoint.npz",
     }  # fmt: skip
     assert searched <= names
     assert {path: forms for path, data in run.files.items() if (forms := found(data, FORMS))} == {}

@@ -1,4 +1,4 @@
-"""The commands of operator and officer: what they print, and how they refuse."""
+"""The operator's commands: what they print, and how they refuse."""
 
 import json
 import subprocess
@@ -11,9 +11,8 @@ from click.testing import CliRunner
 
 from our_server import new_campaign
 from plans import small_plan
-from tacitly_common.accounting.subject import epsilon_of
 from tacitly_common.errors import TacitlyError
-from tacitly_server import cli, officer
+from tacitly_server import cli
 from tacitly_server.bundle import app_hash
 from tacitly_server.health import Status, write_status
 from tacitly_server.home import ServerHome
@@ -39,10 +38,9 @@ def refused(*arguments: object) -> TacitlyError:
     return result.exception
 
 
-@pytest.mark.parametrize("module", ["tacitly_server.cli", "tacitly_server.officer"])
-def test_help_loads_nothing_heavy(module: str) -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = (
-        f"import sys, {module}\n"
+        "import sys, tacitly_server.cli\n"
         "heavy = {'flwr', 'numpy', 'sqlalchemy', 'cryptography', 'httpx', 'scipy'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
@@ -128,36 +126,3 @@ def test_health_without_a_supervisor_is_exit_code_1(home: Path) -> None:
 def test_a_status_that_is_damaged_is_said(home: Path) -> None:
     ServerHome(home).status.write_text("{")
     assert "restart `tacitly-server up`" in str(refused("health", "--home", home))
-
-
-def test_the_officer_sees_what_a_plan_may_cost(tmp_path: Path) -> None:
-    plan = small_plan()
-    (tmp_path / "plan.json").write_bytes(plan.to_json())
-    shown = CliRunner().invoke(
-        officer.cli, ["plan", "show", str(tmp_path / "plan.json"), "--format", "json"]
-    )
-    facts = json.loads(shown.output)
-    assert facts["hash"] == plan.hash
-    assert facts["cap_of_a_person_nano_rho"] == plan.cap_nano_rho
-    delta = float(plan.delta)
-    models = epsilon_of(plan.cap_nano_rho, delta)
-    server = epsilon_of(plan.cohort.minimum * plan.cap_nano_rho, delta)
-    assert 0 <= facts["worst_epsilon_against_holders_of_the_models"] - models < 1e-4
-    assert 0 <= facts["worst_epsilon_against_the_server"] - server < 1e-4
-
-    text = CliRunner().invoke(officer.cli, ["plan", "show", str(tmp_path / "plan.json")])
-    assert plan.hash in text.output
-    assert len(text.output.splitlines()) == len(facts)
-
-
-def test_the_officer_is_told_what_is_wrong_with_a_plan(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text("{}")
-    command = [Path(sys.executable).with_name("tacitly-officer"), "plan", "show"]
-    ended = subprocess.run(
-        [*map(str, command), str(tmp_path / "plan.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert "missing required field" in ended.stderr

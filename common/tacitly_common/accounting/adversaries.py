@@ -8,8 +8,8 @@ sums) and from who holds how much of the noise:
     the sum less a share γ of the noise    z·sqrt(1-γ)            1/(1-γ)
     one device's own noised update         z/sqrt(minimum)        minimum
 
-Each of `minimum` devices adds an equal share (campaign.py, `noise_share_std`), so fewer answers than
-planned cost no noise, down to the minimum. No amplification by sampling is claimed.
+Each of `minimum` devices adds an equal share (campaign.py, `noise_share_std`), so answers that are
+missing cost no noise, down to the minimum. No amplification by sampling is claimed.
 """
 
 import math

@@ -35,7 +35,7 @@ class Noise:
     """Noise of a released sum or mean in units of the clip norm C, standard deviations.
 
     `sum` and `mean` are per coordinate with only the minimum's shares in them (`sum` is z), the
-    mean over the planned cohort; `mean_all_answer` when every member adds its share. The lengths
+    mean over the planned cohort; `mean_all_answer` when everybody asked adds a share. The lengths
     of the whole noise vector beside the longest update of one person, 1, are `mean_length` and
     `mean_length_all_answer`; None if the number of model parameters is not known.
     """
@@ -119,7 +119,7 @@ def assess(
         within_budget=worst <= cap,
         epsilon_worst_person=shown_epsilon(worst, s.delta),
         participations_feasible=feasible,
-        participations_expected=s.rounds * s.cohort / s.population,
+        participations_expected=s.rounds * s.asked / s.population,
         rounds_feasible=_rounds_feasible(s, min(s.participations, feasible)),
         noise=_noise(s, model_parameters),
         best_guess_right_of_100=best_guess_right_of_100(worst),
@@ -134,11 +134,11 @@ def assess(
 
 
 def _rounds_feasible(settings: Settings, participations: int) -> int:
-    return settings.population * participations // settings.cohort
+    return settings.population * participations // settings.asked
 
 
 def _noise(s: Settings, model_parameters: int | None) -> Noise:
-    z, all_answer = float(s.noise_multiplier), math.sqrt(s.cohort / s.minimum)
+    z, all_answer = float(s.noise_multiplier), math.sqrt(s.asked / s.minimum)
     mean = _up(z / s.cohort)
     if model_parameters is None:
         return Noise(z, mean, _up(mean * all_answer), None, None)
@@ -152,9 +152,9 @@ def _up(value: float) -> float:
 
 
 def _alternatives(s: Settings) -> tuple[Alternative, ...]:
+    less, more = float(f"{s.epsilon / 2:.3g}"), float(f"{s.epsilon * 2:.3g}")
     changed = (
-        (f"ε {s.epsilon / 2:g}", replace(s, epsilon=s.epsilon / 2)),
-        (f"ε {s.epsilon * 2:g}", replace(s, epsilon=s.epsilon * 2)),
+        *((f"ε {epsilon:g}", replace(s, epsilon=epsilon)) for epsilon in (less, more)),
         *(
             (f"{k} participations", replace(s, participations=k))
             for k in (s.participations // 2, s.participations * 2)
@@ -163,7 +163,7 @@ def _alternatives(s: Settings) -> tuple[Alternative, ...]:
         *(
             (f"cohort of {cohort}", replace(s, cohort=cohort, minimum=minimum))
             for cohort, minimum in ((s.cohort // 2, s.minimum // 2), (s.cohort * 2, s.minimum * 2))
-            if minimum >= 1 and cohort <= s.population
+            if minimum >= 1 and cohort + s.oversample <= s.population
         ),
     )
     return tuple(a for change, other in changed if (a := _alternative(change, other)) is not None)
@@ -180,54 +180,60 @@ def _alternative(change: str, s: Settings) -> Alternative | None:
 
 
 def _warnings(s: Settings, cost: int, cap: int) -> tuple[Advice, ...]:
-    found = []
+    participations = min(s.participations, cap // cost)
+    found = (_over_budget(s, cost, cap), _fewer_rounds(s, participations), _idle_cap(s))
+    return tuple(one for one in found if one is not None)
+
+
+def _over_budget(s: Settings, cost: int, cap: int) -> Advice | None:
     worst, feasible = s.participations * cost, cap // cost
-    if worst > cap:
-        found.append(
-            Advice(
-                "over_budget",
-                f"{s.participations} participations cost {worst} nano-ρ, ε {s.epsilon:g} allows "
-                f"{cap}: {feasible} fit",
-                _cheaper(s, worst, feasible),
-            )
-        )
-    rounds = _rounds_feasible(s, min(s.participations, feasible))
-    if rounds < s.rounds:
-        # Everybody selected is charged, so rounds end when the population's charges do.
-        needed = -(-s.rounds * s.cohort // s.population)
-        smaller = s.population * min(s.participations, feasible) // s.rounds
-        fix = f"allow {needed} participations (more noise each)"
-        if smaller >= 1:
-            fix += f", a cohort of {smaller}"
-        found.append(
-            Advice(
-                "fewer_rounds",
-                f"of {s.rounds} rounds {rounds} are feasible: {s.population} persons with "
-                f"{min(s.participations, feasible)} participations each give "
-                f"{s.population * min(s.participations, feasible)}, the rounds ask for "
-                f"{s.rounds * s.cohort}",
-                f"{fix}, or plan {rounds} rounds" if rounds else fix,
-            )
-        )
-    if s.participations > s.rounds:
-        found.append(
-            Advice(
-                "cap_beyond_rounds",
-                f"a person may take part {s.participations} times in {s.rounds} rounds; only "
-                "repeated attempts can use up what is beyond",
-                "lower the participations towards the rounds: the noise falls with them",
-            )
-        )
-    return tuple(found)
-
-
-def _cheaper(s: Settings, worst: int, feasible: int) -> str:
-    """The smallest change of each setting alone that brings the worst person under the cap."""
-    fixes = [f"raise epsilon to {shown_epsilon(worst, s.delta):g}"]
+    if worst <= cap:
+        return None
+    # The smallest change of each setting alone that brings the worst person under the cap.
+    fixes = [f"raise epsilon to {shown_epsilon(worst, s.delta)}"]
     if feasible:
         fixes.insert(0, f"allow {feasible} participations")
     try:
         noise = least_noise_multiplier(s.epsilon, s.delta, s.participations)
     except BudgetExceededError:
-        return " or ".join(fixes)
-    return " or ".join([f"raise the noise multiplier to {noise}", *fixes])
+        pass  # no noise is enough
+    else:
+        fixes.insert(0, f"raise the noise multiplier to {noise}")
+    return Advice(
+        "over_budget",
+        f"{s.participations} participations cost {worst} nano-ρ, ε {s.epsilon} allows {cap}: "
+        f"{feasible} fit",
+        " or ".join(fixes),
+    )
+
+
+def _fewer_rounds(s: Settings, participations: int) -> Advice | None:
+    """Everybody selected is charged, so the rounds end when the population's charges do."""
+    rounds = _rounds_feasible(s, participations)
+    if rounds >= s.rounds:
+        return None
+    charges = s.population * participations
+    fixes = [f"allow {-(-s.rounds * s.asked // s.population)} participations (more noise each)"]
+    if (smaller := charges // s.rounds - s.oversample) >= 2:
+        lower = ", and as low a minimum" if smaller < s.minimum else ""
+        fixes.append(f"ask a cohort of {smaller}{lower}")
+    if rounds:
+        fixes.append(f"plan {rounds} rounds")
+    return Advice(
+        "fewer_rounds",
+        f"of {s.rounds} rounds {rounds} are feasible: {s.population} persons with "
+        f"{participations} participations each give {charges}, the rounds ask for "
+        f"{s.rounds * s.asked}",
+        " or ".join(fixes),
+    )
+
+
+def _idle_cap(s: Settings) -> Advice | None:
+    if s.participations <= s.rounds:
+        return None
+    return Advice(
+        "cap_beyond_rounds",
+        f"a person may take part {s.participations} times in {s.rounds} rounds; only repeated "
+        "attempts can use up what is beyond",
+        "lower the participations towards the rounds: the noise falls with them",
+    )

@@ -6,7 +6,7 @@ Two laws tie the settings together. A person's budget (integers, each rounded ag
 
 and the people there are, since everyone selected is charged, dropouts too
 
-    rounds x cohort  <=  population x participations
+    rounds x (cohort + oversample)  <=  population x participations
 
     settings = solve(Question(population=5_000, cohort=200, rounds=200, participations=10,
                               epsilon=4.0, delta=1e-6))    # the noise multiplier is missing
@@ -42,7 +42,9 @@ _Known = TypeVar("_Known")
 class Question:
     """What is known of a campaign. A setting that is None is to be solved for; at most one is.
 
-    `minimum` (the fewest answers of which a sum is released) is the cohort unless given.
+    `cohort` is the planned number of answers and the denominator of the mean, `oversample` how
+    many more are asked and charged, `minimum` the fewest answers of which a sum is released: the
+    cohort unless given.
     """
 
     noise_multiplier: Decimal | None = None
@@ -53,6 +55,7 @@ class Question:
     population: int | None = None
     delta: float
     minimum: int | None = None
+    oversample: int = 0
 
     def __post_init__(self) -> None:
         probability(delta=self.delta)
@@ -60,6 +63,7 @@ class Question:
             count = getattr(self, name)
             if count is not None:
                 in_range(1, MOST, **{name: count})
+        in_range(0, MOST, oversample=self.oversample)
         if self.epsilon is not None:
             positive(epsilon=self.epsilon)
         if self.noise_multiplier is not None:
@@ -76,7 +80,7 @@ class Question:
 
     @property
     def _missing(self) -> list[str]:
-        optional = ("delta", "minimum")
+        optional = ("delta", "minimum", "oversample")
         names = [one.name for one in fields(self) if one.name not in optional]
         return [name for name in names if getattr(self, name) is None]
 
@@ -98,12 +102,13 @@ class Settings:
     population: int
     delta: float
     minimum: int
+    oversample: int
 
     def __post_init__(self) -> None:
-        if self.cohort > self.population:
+        if self.asked > self.population:
             raise ValidationError(
-                f"a cohort of {self.cohort} needs more than the population of {self.population}; "
-                f"give a cohort of at most {self.population}"
+                f"a round asks {self.asked} devices, the population has {self.population} "
+                f"persons; give a cohort of at most {self.population - self.oversample}"
             )
         if self.minimum > self.cohort:
             raise ValidationError(
@@ -116,6 +121,11 @@ class Settings:
                 f"delta is {self.delta:g}; for a population of {self.population} it must be at "
                 f"most 1/(10 x population) = {float(largest):.3g}"
             )
+
+    @property
+    def asked(self) -> int:
+        """How many devices a round asks, and charges."""
+        return self.cohort + self.oversample
 
 
 def solve(question: Question) -> Settings:
@@ -137,17 +147,19 @@ def solve(question: Question) -> Settings:
         case "participations":
             participations = most_participations(_known(epsilon), q.delta, _known(noise))
         case "rounds":
-            rounds = _known(population) * _known(participations) // _known(cohort)
+            charges = _known(population) * _known(participations)
+            rounds = charges // (_known(cohort) + q.oversample)
         case "cohort":
             charges = _known(population) * _known(participations)
-            cohort = min(charges // _known(rounds), _known(population))
+            cohort = min(charges // _known(rounds), _known(population)) - q.oversample
         case "population":
-            charges = _known(rounds) * _known(cohort)
-            population = max(-(-charges // _known(participations)), _known(cohort))
-    if rounds == 0 or cohort == 0:
+            asked = _known(cohort) + q.oversample
+            population = max(-(-_known(rounds) * asked // _known(participations)), asked)
+    if _known(rounds) < 1 or _known(cohort) < 1:
         raise ValidationError(
             f"{population} persons with {participations} participations each are not enough for "
-            "one round; allow more participations"
+            f"{'one round' if q.rounds is None else f'{q.rounds} rounds'}; allow more "
+            "participations"
         )
     cohort = _known(cohort)
     return Settings(
@@ -159,6 +171,7 @@ def solve(question: Question) -> Settings:
         population=_known(population),
         delta=q.delta,
         minimum=cohort if q.minimum is None else q.minimum,
+        oversample=q.oversample,
     )
 
 

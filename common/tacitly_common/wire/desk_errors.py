@@ -3,13 +3,15 @@
 The desk raises one, `status_of` names the gRPC status that carries it, and `error_of` makes it
 again on the caller's side, where it ends a command with its exit code.
 
-| error                  | status              | exit code |
-|------------------------|---------------------|-----------|
-| DeskInputError         | INVALID_ARGUMENT    | 2         |
-| DeskVerificationError  | FAILED_PRECONDITION | 5         |
-| DeskConflictError      | ABORTED             | 6         |
-| DeskError (no answer)  | any other           | 7         |
-| DeskNotAuthorisedError | PERMISSION_DENIED   | 8         |
+| error                   | status              | exit code |
+|-------------------------|---------------------|-----------|
+| DeskInputError          | INVALID_ARGUMENT    | 2         |
+| DeskBudgetError         | OUT_OF_RANGE        | 3         |
+| DeskApprovalNeededError | NOT_FOUND           | 4         |
+| DeskVerificationError   | FAILED_PRECONDITION | 5         |
+| DeskConflictError       | ABORTED             | 6         |
+| DeskError (no answer)   | any other           | 7         |
+| DeskNotAuthorisedError  | PERMISSION_DENIED   | 8         |
 """
 
 from typing import Final
@@ -33,6 +35,18 @@ class DeskInputError(DeskError):
     exit_code = 2
 
 
+class DeskBudgetError(DeskError):
+    """It would cost a person more than the policy allows."""
+
+    exit_code = 3
+
+
+class DeskApprovalNeededError(DeskError):
+    """Too few officers have approved."""
+
+    exit_code = 4
+
+
 class DeskVerificationError(DeskError):
     """What was sent contradicts itself, the officers' log, or what the desk holds."""
 
@@ -53,12 +67,16 @@ class DeskNotAuthorisedError(DeskError):
 
 _KINDS: Final = (
     DeskInputError,
+    DeskBudgetError,
+    DeskApprovalNeededError,
     DeskVerificationError,
     DeskConflictError,
     DeskNotAuthorisedError,
 )
 _STATUS: Final = {
     DeskInputError.exit_code: grpc.StatusCode.INVALID_ARGUMENT,
+    DeskBudgetError.exit_code: grpc.StatusCode.OUT_OF_RANGE,
+    DeskApprovalNeededError.exit_code: grpc.StatusCode.NOT_FOUND,
     DeskVerificationError.exit_code: grpc.StatusCode.FAILED_PRECONDITION,
     DeskConflictError.exit_code: grpc.StatusCode.ABORTED,
     DeskNotAuthorisedError.exit_code: grpc.StatusCode.PERMISSION_DENIED,

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from tacitly_server.officer.output import delta_text, epsilon_text, facts, indented, table
+from tacitly_server.officer.output import Side, delta_text, epsilon_text, facts, indented, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -38,10 +38,11 @@ def show_assessment(
         )
     )
     _show_adversaries(console, a.adversaries)
+    months: dict[str, Side] = {str(one.months): "right" for one in a.lifetime}
     console.print(
         table(
             f"If the budget is renewed each month and the data stay (δ {delta_text(s.delta)})",
-            {"after months": "left"} | {str(one.months): "right" for one in a.lifetime},
+            {"after months": "left", **months},
             [["ε"] + [epsilon_text(one.epsilon) for one in a.lifetime]],
         )
     )
@@ -49,8 +50,12 @@ def show_assessment(
         console.print(
             table(
                 "One setting changed, the noise solved for again",
-                {"change": "left", "noise": "right", "noise of the mean": "right"}
-                | {"rounds feasible": "right"},
+                {
+                    "change": "left",
+                    "noise": "right",
+                    "noise of the mean": "right",
+                    "rounds feasible": "right",
+                },
                 (
                     (
                         one.change,
@@ -76,9 +81,9 @@ def _summary(s: "Settings", a: "Assessment", solved_for: str | None) -> Any:
     def marked(name: str, value: str) -> str:
         return f"[bold green]{value}[/]  <- solved for" if name == solved_for else value
 
-    mean = f"{a.noise.mean:.4f} C in each coordinate of the mean"
+    mean = f"{a.noise.mean:.4f} C a coordinate of the mean"
     if a.noise.mean_length is not None:
-        mean += f", {a.noise.mean_length:.3g} C in length"
+        mean += f", {a.noise.mean_length:.3g} C in all"
     return facts(
         "The plan",
         {

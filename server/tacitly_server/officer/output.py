@@ -5,6 +5,7 @@ that fit 80 columns. The two never mix, and errors go to stderr in both.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from decimal import ROUND_UP, Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from rich.padding import Padding
 
 DOCUMENT_SCHEMA_VERSION: Final = 1
+Side = Literal["left", "right"]
 POSITIVE: Final = click.FloatRange(min=0, min_open=True)
 COUNT: Final = click.IntRange(min=1)
 FILE: Final = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -30,7 +32,7 @@ format_option = click.option(
 )
 
 
-class DecimalType(click.ParamType):
+class DecimalType(click.ParamType["Decimal"]):
     """An exact decimal: no binary fraction comes between the officer and the plan."""
 
     name = "decimal"
@@ -63,9 +65,7 @@ def emit(document: Mapping[str, Any], form: str, show: Callable[["Console"], Non
     show(Console(highlight=False))
 
 
-def table(
-    title: str, columns: Mapping[str, Literal["left", "right"]], rows: Iterable[Iterable[str]]
-) -> "Group":
+def table(title: str, columns: Mapping[str, Side], rows: Iterable[Iterable[str]]) -> "Group":
     """A titled table; `columns` maps each heading to the side its cells stand at."""
     from rich import box
     from rich.console import Group
@@ -74,7 +74,7 @@ def table(
 
     drawn = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for heading, side in columns.items():
-        drawn.add_column(heading, justify=side)
+        drawn.add_column(heading, justify=side, overflow="fold")
     for row in rows:
         drawn.add_row(*row)
     return Group(Text(f"\n{title}\n", style="bold"), indented(drawn))
@@ -109,3 +109,10 @@ def epsilon_text(epsilon: float) -> str:
 def delta_text(delta: float) -> str:
     """δ without an exponent."""
     return f"{Decimal(repr(delta)):f}"
+
+
+def plain(value: Any) -> str:
+    """A plan's value as it is read: lists with commas, times without fractions."""
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return f"{value:%Y-%m-%d %H:%M}" if isinstance(value, datetime) else str(value)
