@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from desks import authority, certificate
 from officers import Log
 from plans import small_plan
+from scripted_desk import authority, certificate
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.files import write_whole
 from tacitly_client.home import AgentHome, AgentSettings, Enrolment

@@ -12,21 +12,22 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from cryptography.x509.oid import NameOID
 
 from tacitly_client.contract_store import ContractStore
+from tacitly_client.device_identity import (
+    device_certificate,
+    device_key,
+    keep_authority,
+    keep_certificate,
+    sign_as_device,
+)
 from tacitly_client.files import remove, write_whole
 from tacitly_client.home import AgentHome, AgentSettings, Enrolment, read_enrolment
 from tacitly_client.node.egress_journal import Call, EgressJournal
 from tacitly_client.node.identity import create_node_key, load_node_key
-from tacitly_client.refresh import device_certificate, open_desk, sign_with_device_key
-from tacitly_common.contract.desk import ENROL, WITHDRAW
+from tacitly_client.refresh import open_desk
 from tacitly_common.contract.log import Contract, read_log
-from tacitly_common.contract.signatures import private_pem, read_private_pem
 from tacitly_common.errors import TacitlyError
 from tacitly_common.invitation import Invitation
 
@@ -40,12 +41,6 @@ class AlreadyEnrolledError(TacitlyError):
     exit_code = 6
 
 
-class EnrolmentError(TacitlyError):
-    """What the desk handed out is not for this device, or not by whom it says."""
-
-    exit_code = 5
-
-
 def enrol(
     home: AgentHome,
     invitation: Invitation,
@@ -54,7 +49,9 @@ def enrol(
     now: datetime,
     timing: Mapping[str, float] | None = None,
 ) -> Contract:
-    """Make this home a device of the invited person; the officers' log as handed out.
+    """Make this home a device of the invited person; what the officers' log amounts to.
+
+    A long log is handed out in parts: the first refresh brings the rest.
 
     `lifetime_epsilon` is the person's own ceiling over all campaigns, at the policy's δ. `timing`
     holds what of `AgentSettings` shall be other than it ships. A ledger and a store that are
@@ -64,7 +61,7 @@ def enrol(
         AlreadyEnrolledError: it is one already; nothing has changed.
         DeskError: the desk cannot be reached, or takes the token for no good one.
         ContractError: the log is unsound or not the invitation's.
-        EnrolmentError: the certificate is not for this device.
+        CertificateError: the certificate is not for this device.
     """
     from tacitly_client.ledger import DeviceLedger
     from tacitly_client.store import EventStore
@@ -86,7 +83,8 @@ def enrol(
         lifetime_cap_nano_rho=cap_nano_rho(lifetime_epsilon, float(policy.delta)),
         **timing or {},
     )
-    _keep_certificates(home, response)
+    keep_authority(home, response.authority)
+    keep_certificate(home, response.certificate, node_id=response.node_id)
     if not home.store.exists():
         EventStore.create(home.store).close()
     if not home.ledger.exists():
@@ -137,12 +135,10 @@ def _ask_to_withdraw(home: AgentHome, now: datetime) -> None:
     from tacitly_common.wire.desk_pb2 import WithdrawRequest
     from tacitly_common.wire.desk_pb2_grpc import EnrolmentStub
 
-    certificate, moment = device_certificate(home), int(now.timestamp())
     request = WithdrawRequest(
-        certificate=certificate,
-        sent_at_unix_seconds=moment,
-        signature=sign_with_device_key(home, WITHDRAW, certificate, moment),
+        certificate=device_certificate(home), sent_at_unix_seconds=int(now.timestamp())
     )
+    sign_as_device(home, request)
     call = Call(time=now.timestamp(), call="withdraw", bytes=request.ByteSize())
     EgressJournal(home.egress_journal).record_call(call)
     with open_desk(home) as channel:
@@ -154,13 +150,10 @@ def _ask_to_enrol(home: AgentHome, invitation: Invitation, now: datetime) -> "En
     from tacitly_common.wire.desk_pb2 import EnrolRequest
     from tacitly_common.wire.desk_pb2_grpc import EnrolmentStub
 
-    node_key, device_key = _node_key(home), _device_key(home)
     request = EnrolRequest(
-        token=invitation.token,
-        node_key=node_key,
-        device_key=device_key,
-        signature=sign_with_device_key(home, ENROL, invitation.token, node_key, device_key),
+        token=invitation.token, node_key=_node_key(home), device_key=device_key(home)
     )
+    sign_as_device(home, request)
     call = Call(time=now.timestamp(), call="enrol", bytes=request.ByteSize())
     EgressJournal(home.egress_journal).record_call(call)
     with desk_channel(invitation.desk, invitation.ca.encode()) as channel:
@@ -177,29 +170,3 @@ def _node_key(home: AgentHome) -> bytes:
         .public_key()
         .public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     )
-
-
-def _device_key(home: AgentHome) -> bytes:
-    """The raw public key that signs for this device; made if there is none."""
-    if not home.device_key.exists():
-        write_whole(home.device_key, private_pem(Ed25519PrivateKey.generate()))
-    key = read_private_pem(home.device_key.read_bytes(), source=home.device_key)
-    return key.public_key().public_bytes_raw()
-
-
-def _keep_certificates(home: AgentHome, response: "EnrolResponse") -> None:
-    try:
-        authority = x509.load_der_x509_certificate(response.authority)
-        certificate = x509.load_der_x509_certificate(response.certificate)
-        certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
-        raise EnrolmentError(
-            "the desk's certificate for this device is not sound; ask the operator"
-        ) from None
-    key = certificate.public_key()
-    ours = isinstance(key, Ed25519PublicKey) and key.public_bytes_raw() == _device_key(home)
-    names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if not ours or [name.value for name in names] != [str(response.node_id)]:
-        raise EnrolmentError("the desk certified another device's key; ask the operator")
-    write_whole(home.authority_certificate, authority.public_bytes(Encoding.PEM))
-    write_whole(home.device_certificate, certificate.public_bytes(Encoding.PEM))

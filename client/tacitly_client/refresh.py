@@ -7,22 +7,25 @@ ledger was charged for and the ledger's head, all signed with the device's key. 
 of events; each is in the journal.
 """
 
-import ssl
 from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from tacitly_client.contract_store import ContractStore
+from tacitly_client.device_identity import (
+    device_certificate,
+    keep_certificate,
+    sign_as_device,
+)
 from tacitly_client.home import AgentHome, read_enrolment
-from tacitly_client.ledger_report import ask_ledger
+from tacitly_client.ledger_report import LedgerReport, ask_ledger
 from tacitly_client.node.egress_journal import Call, EgressJournal
-from tacitly_common.contract.desk import REFRESH, signed_fields
 from tacitly_common.contract.log import Contract
-from tacitly_common.contract.signatures import read_private_pem, sign
-from tacitly_common.errors import ValidationError
 
 if TYPE_CHECKING:
     import grpc
+
+    from tacitly_common.wire.desk_pb2 import RefreshRequest
 
 _TIMEOUT_SECONDS: Final = 15.0
 _SLICE_SECONDS: Final = 0.2
@@ -37,62 +40,77 @@ def refresh(
 
     Raises:
         DeskError: the desk did not answer, or refused; nothing has changed.
-        ContractError: what it answered is unsound; the log stays, and `contract.problem` says why.
+        ContractError: what it answered is unsound; that is not taken over, and `contract.problem`
+            says why.
+        CertificateError: it sent a certificate that is not for this device.
         LedgerError, EgressError: the ledger or the journal cannot be used; nothing was sent.
         ValidationError: no agent is enrolled here.
     """
     from tacitly_common.wire.desk_client import ask
-    from tacitly_common.wire.desk_pb2 import RefreshRequest
     from tacitly_common.wire.desk_pb2_grpc import EnrolmentStub
 
-    store = ContractStore(home)
-    length = store.load().length
-    report = ask_ledger(home.ledger)
-    certificate, moment = device_certificate(home), int(now.timestamp())
-    signature = sign_with_device_key(
-        home, REFRESH, certificate, length, report.attempts, report.head, moment
-    )
+    store, node_id = ContractStore(home), read_enrolment(home).node_id
+    contract, report = store.load(), ask_ledger(home.ledger)
+    patient = _until(stopped)
+    with open_desk(home) as channel:
+        stub = EnrolmentStub(channel)
+        while True:
+            request = _request(home, contract.length, report, now)
+            answer = ask(patient(stub.Refresh), request, timeout_seconds=_TIMEOUT_SECONDS)
+            contract = store.extend(list(answer.entries), after=request.log_length)
+            if answer.certificate:
+                keep_certificate(home, answer.certificate, node_id=node_id)
+            if not answer.entries:
+                return contract
+
+
+def _request(
+    home: AgentHome, log_length: int, report: LedgerReport, now: datetime
+) -> "RefreshRequest":
+    """The signed request, already in the journal."""
+    from tacitly_common.wire.desk_pb2 import RefreshRequest
+
     request = RefreshRequest(
-        certificate=certificate,
-        log_length=length,
+        certificate=device_certificate(home),
+        log_length=log_length,
         attempts=report.attempts,
         ledger_head=report.head,
-        sent_at_unix_seconds=moment,
-        signature=signature,
+        sent_at_unix_seconds=int(now.timestamp()),
     )
+    sign_as_device(home, request)
     EgressJournal(home.egress_journal).record_call(
         Call(
             time=now.timestamp(),
             call="refresh",
             bytes=request.ByteSize(),
-            log_length=length,
+            log_length=log_length,
             attempts=report.attempts,
             ledger_head=report.head,
         )
     )
-    with open_desk(home) as channel:
-        patient = _until(stopped, EnrolmentStub(channel).Refresh)
-        response = ask(patient, request, timeout_seconds=_TIMEOUT_SECONDS)
-    return store.extend(list(response.entries), after=length)
+    return request
 
 
-def _until(stopped: Callable[[], bool], method: Any) -> Callable[..., Any]:
-    """A call of a stub's method that ends early: another thread may not close its channel."""
+def _until(stopped: Callable[[], bool]) -> Callable[[Any], Callable[..., Any]]:
+    """Makes a stub's method one that ends early: another thread may not close its channel."""
     import grpc
 
     from tacitly_common.wire.desk_errors import DeskError
 
-    def call(request: Any, *, timeout: float) -> Any:
-        asked = method.future(request, timeout=timeout)
-        while not stopped():
-            try:
-                return asked.result(timeout=_SLICE_SECONDS)
-            except grpc.FutureTimeoutError:
-                continue
-        asked.cancel()
-        raise DeskError("given up waiting for the desk, since the agent ends")
+    def patient(method: Any) -> Callable[..., Any]:
+        def call(request: Any, *, timeout: float) -> Any:
+            asked = method.future(request, timeout=timeout)
+            while not stopped():
+                try:
+                    return asked.result(timeout=_SLICE_SECONDS)
+                except grpc.FutureTimeoutError:
+                    continue
+            asked.cancel()
+            raise DeskError("given up waiting for the desk, since the agent ends")
 
-    return call
+        return call
+
+    return patient
 
 
 def open_desk(home: AgentHome) -> "grpc.Channel":
@@ -104,32 +122,3 @@ def open_desk(home: AgentHome) -> "grpc.Channel":
     from tacitly_common.wire.desk_client import desk_channel
 
     return desk_channel(read_enrolment(home).desk, home.ca_certificate.read_bytes())
-
-
-def device_certificate(home: AgentHome) -> bytes:
-    """The device's certificate, DER.
-
-    Raises:
-        ValidationError: missing or malformed.
-    """
-    try:
-        return ssl.PEM_cert_to_DER_cert(home.device_certificate.read_text("ascii"))
-    except (OSError, ValueError):
-        raise ValidationError(
-            f"{home.device_certificate} is no certificate; restore it from your backup"
-        ) from None
-
-
-def sign_with_device_key(home: AgentHome, purpose: str, *fields: bytes | str | int) -> str:
-    """The device's signature of a request's fields, hex.
-
-    Raises:
-        ValidationError: the key is missing or malformed.
-    """
-    try:
-        document = home.device_key.read_bytes()
-    except OSError:
-        raise ValidationError(
-            f"{home.device_key} is missing; restore it from your backup, or enrol anew"
-        ) from None
-    return sign(read_private_pem(document, source=home.device_key), purpose, signed_fields(*fields))

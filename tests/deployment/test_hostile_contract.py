@@ -18,11 +18,11 @@ import msgspec
 import numpy as np
 import pytest
 
-import desks
-from desks import Desk
+import scripted_desk
 from device import agent_process
 from homes import agree, make_home, model_bytes, training_plan
 from officers import STRANGER, Log, grant_for, lax_policy
+from scripted_desk import Desk
 from stock_flower import Drive, StockSuperLink, bundle, eventually
 from tacitly_client.home import AgentHome, read_settings
 from tacitly_client.ledger import DeviceLedger
@@ -116,7 +116,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @contextmanager
 def running(server: Server, root: Path, log: Log) -> Iterator[Device]:
-    with desks.running(server.superlink.tls, log.lines) as desk:
+    with scripted_desk.running(server.superlink.tls, log.lines) as desk:
         home = make_home(root, server.plan)
         agree(home, log, joined=server.plan, desk=desk.address)
         settings = msgspec.structs.replace(

@@ -6,7 +6,7 @@ from datetime import datetime
 from tacitly_common.accounting.adversaries import RecordGuarantee
 from tacitly_common.accounting.assessment import Advice, Assessment, assess
 from tacitly_common.accounting.planner import Settings
-from tacitly_common.accounting.record import record_epsilon
+from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.contract.policy import Policy
 from tacitly_common.errors import TacitlyError
@@ -45,8 +45,8 @@ def record_guarantee(plan: CampaignPlan) -> RecordGuarantee:
     """ε of a window that is used in every participation, or the cap that the device enforces."""
     record, delta = plan.record, float(plan.delta)
     steps = record.steps * plan.participation.per_campaign
-    epsilon = record_epsilon(
-        [(float(record.noise_multiplier), float(record.sample_rate), steps)], delta
+    epsilon = epsilon_of_rdp(
+        rdp_of_steps(record.noise_multiplier, record.sample_rate, steps), plan.delta
     )
     return RecordGuarantee(min(epsilon, float(record.cap_epsilon)), delta)
 

@@ -20,8 +20,6 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from tacitly_common.contract.desk import ENROL, REFRESH, WITHDRAW, signed_fields
-from tacitly_common.contract.signatures import verify
 from tacitly_common.invitation import Invitation
 from tacitly_common.wire.desk_pb2 import (
     EnrolRequest,
@@ -35,6 +33,7 @@ from tacitly_common.wire.desk_pb2_grpc import (
     EnrolmentServicer,
     add_EnrolmentServicer_to_server,
 )
+from tacitly_common.wire.desk_requests import check_request
 
 TOKEN = "A" * 32
 _AUTHORITY_KEY = ec.generate_private_key(ec.SECP384R1())
@@ -75,8 +74,7 @@ class Desk(EnrolmentServicer):
 
     def Enrol(self, request: EnrolRequest, context: grpc.ServicerContext) -> EnrolResponse:  # noqa: N802
         self._refuse(context)
-        fields = signed_fields(request.token, request.node_key, request.device_key)
-        verify(request.device_key.hex(), ENROL, fields, request.signature)
+        check_request(request, request.device_key.hex())
         if request.token != TOKEN:
             context.abort(grpc.StatusCode.PERMISSION_DENIED, "no such token")
         pem = load_der_public_key(request.node_key).public_bytes(
@@ -95,22 +93,14 @@ class Desk(EnrolmentServicer):
 
     def Refresh(self, request: RefreshRequest, context: grpc.ServicerContext) -> RefreshResponse:  # noqa: N802
         self._refuse(context)
-        said = signed_fields(
-            request.certificate,
-            request.log_length,
-            request.attempts,
-            request.ledger_head,
-            request.sent_at_unix_seconds,
-        )
-        verify(_key_of(request.certificate), REFRESH, said, request.signature)
+        check_request(request, _key_of(request.certificate))
         answer = RefreshResponse(entries=self.lines[request.log_length :])
         self.refreshes.append(request)
         return answer
 
     def Withdraw(self, request: WithdrawRequest, context: grpc.ServicerContext) -> WithdrawResponse:  # noqa: N802
         self._refuse(context)
-        said = signed_fields(request.certificate, request.sent_at_unix_seconds)
-        verify(_key_of(request.certificate), WITHDRAW, said, request.signature)
+        check_request(request, _key_of(request.certificate))
         self.withdrawn.append(request)
         return WithdrawResponse()
 
