@@ -117,8 +117,10 @@ def test_over_the_budget_everything_is_shown_and_the_exit_says_so() -> None:
         (["account", "--unit", "subject"], "--noise-multiplier"),
         ([*map(str, EXAMPLE), "--delta", "1"], "delta is 1"),
         (
-            "account --unit record --noise-multiplier 0.001 --sample-rate 0.5 --steps 1000000 "
-            "--delta 1e-6".split(),
+            [
+                *("account", "--unit", "record", "--noise-multiplier", "0.001"),
+                *("--sample-rate", "0.5", "--steps", "1000000", "--delta", "1e-6"),
+            ],
             "have no finite ε; raise the noise multiplier",
         ),
     ],
