@@ -71,6 +71,16 @@ _SHAPES: Final[Mapping[str, Mapping[str, type]]] = {
     "total": {"kind": str, "name": str, "subject": str, "spent_nano_rho": int},
     "end": dict.fromkeys(COUNTED, int),
 }
+# Where a record stands in an export.
+_PARTS: Final = {
+    "header": 0,
+    "entry": 1,
+    "charge": 1,
+    "checkpoint": 1,
+    "attempt": 2,
+    "total": 3,
+    "end": 4,
+}
 # kind of an entry -> the state an attempt must be in, the state it is in afterwards.
 _STEPS: Final = {
     "planned": (None, "planned"),
@@ -162,7 +172,7 @@ class Replay:
         self._charges: list[tuple[str, str, int]] = []
         self._states: dict[tuple[str, int, int], tuple[str, int]] = {}
         self._totals: Counter[tuple[str, str, str]] = Counter()
-        self._begun = self._ended = False
+        self._part = -1
 
     def take(self, record: Any) -> None:
         """The next record, in the order of an export."""
@@ -170,8 +180,10 @@ class Replay:
             self.problems.append(problem)
             return
         kind = record["type"]
-        if self._ended or self._begun == (kind == "header"):
-            self.problems.append(f"a {kind} here: an export is header, records, end")
+        part = _PARTS[kind]
+        if part < self._part or (part == 0) != (self._part < 0) or self._part == _PARTS["end"]:
+            self.problems.append(f"a {kind} in the wrong place")
+        self._part = max(part, self._part)
         if kind not in ("charge", "header"):
             self._close_charges()
         self.counts[kind] += 1
@@ -179,7 +191,7 @@ class Replay:
 
     def finish(self) -> None:
         """After the last record: what is missing."""
-        if not self._ended:
+        if self._part < _PARTS["end"]:
             self.problems.append("the end is missing: it was cut off")
         for key, (state, _) in sorted(self._states.items()):
             self.problems.append(f"{_name(key)}: the journal says {state}, its record is missing")
@@ -194,7 +206,6 @@ class Replay:
         ]
 
     def _take_header(self, record: Record) -> None:
-        self._begun = True
         if record["format"] != FORMAT:
             self.problems.append(f"header: format {record['format']!r:.80} is not {FORMAT!r}")
 
@@ -230,7 +241,7 @@ class Replay:
     def _take_charge(self, charge: Record) -> None:
         place = _charge_place(charge)
         if self._entry["kind"] != "charged" or charge["entry"] != self._entry["sequence"]:
-            self.problems.append(f"{place}: no charge of entry {self._entry['sequence']}")
+            self.problems.append(f"{place}: it belongs to no entry that charges here")
             return
         if charge["cost_nano_rho"] != self._entry["cost_nano_rho"]:
             self.problems.append(
@@ -297,7 +308,6 @@ class Replay:
             )
 
     def _take_end(self, record: Record) -> None:
-        self._ended = True
         for kind in COUNTED:
             if record[kind] != self.counts[kind]:
                 self.problems.append(

@@ -40,17 +40,21 @@ _BATCH: Final = 5_000
 Now = Callable[[], datetime]
 
 
-def backup(where: Path | str, path: Path) -> None:
+def backup(where: Path | str, path: Path, witness: Witness) -> None:
     """Copy the ledger, and who is who, to a new file (0600).
 
+    What is in the copy is witnessed first: else a charge that a crash kept from the witness could
+    come back under a name that was given to another one meanwhile.
+
     Raises:
-        LedgerError: there is no ledger, or it cannot be read, or the file cannot be written.
+        LedgerError: there is no ledger, it is behind its witness, or a file cannot be written.
         ValidationError: the file exists already.
     """
     if path.exists():
         raise ValidationError(f"{path} exists already; name a new file")
     source = open_database(where, create=False)
     try:
+        witness.catch_up(source)
         target = open_database(path)
         try:
             with reading(source) as old, writing(target) as new:
@@ -107,17 +111,17 @@ def reconcile(
     Raises:
         LedgerError: the witness is missing, damaged, or contradicts the ledger; nothing changed.
     """
-    last = witness.last()
-    if last is None and not witness_lost:
-        raise LedgerError(
-            f"{witness.path} is missing or empty: nobody can tell what was charged; put it back, "
-            "or give --witness-lost if this ledger is the newest"
-        )
     engine = open_database(where)
     try:
         with writing(engine) as connection:
             _lock_all(connection)
-            if last is not None and holds(connection, last.checkpoint):
+            last = witness.last()
+            try:
+                witness.check(connection)
+            except LedgerError:
+                if last is None and not witness_lost:
+                    raise
+            else:
                 return 0
             lines = () if last is None else witness.lines()
             charged = sum(_charge_again(connection, line, now) for line in lines)

@@ -96,22 +96,11 @@ class Witness:
             LedgerError: it does not, or the witness is gone or damaged.
         """
         last = self.last()
+        self._compare(connection, last)
         if last is None:
-            signed = connection.execute(select(func.max(CHECKPOINTS.c.sequence))).scalar()
-            if signed is not None:
-                raise LedgerError(
-                    f"{self.path} is missing or empty, but the ledger was witnessed up to entry "
-                    f"{signed}; put it back, or run `tacitly-server ledger reconcile "
-                    "--witness-lost` if this ledger is the newest"
-                )
-            self._begin()
-            return
-        if not holds(connection, last.checkpoint):
-            raise LedgerError(
-                f"the ledger lacks entry {last.checkpoint.sequence}, which {self.path} witnessed: "
-                "it is an older copy; put the newest one back, or run `tacitly-server ledger "
-                "reconcile`, which charges the gap"
-            )
+            with self._locked() as descriptor:
+                if _tail(descriptor)[0] is None:
+                    self._append(descriptor, [self._first_line()])
 
     def sign(self, connection: Connection, now: datetime) -> None:
         """A checkpoint, in the database, for every charge and reconciliation that has none."""
@@ -132,10 +121,13 @@ class Witness:
             LedgerError: as `check`, or the file cannot be written.
         """
         with self._locked() as descriptor, reading(engine) as connection:
-            self.check(connection)
             line, _ = _tail(descriptor)
-            after = _parse(line, self.path).checkpoint.sequence if line else 0
-            self._append(descriptor, _unwitnessed(connection, after))
+            last = None if line is None else _parse(line, self.path)
+            self._compare(connection, last)
+            if last is None:
+                self._append(descriptor, [self._first_line()])
+            else:
+                self._append(descriptor, _unwitnessed(connection, last.checkpoint.sequence))
 
     def start_anew(self, engine: Engine) -> None:
         """After a reconciliation: witness its checkpoint; in an empty file every checkpoint."""
@@ -173,6 +165,23 @@ class Witness:
                     raise LedgerError(f"{self.path} line {number}: {problem}; restore the file")
                 yield line
 
+    def _compare(self, connection: Connection, last: WitnessLine | None) -> None:
+        if last is None:
+            signed = connection.execute(select(func.max(CHECKPOINTS.c.sequence))).scalar()
+            if signed is not None:
+                raise LedgerError(
+                    f"{self.path} is missing or empty, but the ledger was witnessed up to entry "
+                    f"{signed}; put it back, or run `tacitly-server ledger reconcile "
+                    "--witness-lost` if this ledger is the newest"
+                )
+            return
+        if not holds(connection, last.checkpoint):
+            raise LedgerError(
+                f"the ledger lacks entry {last.checkpoint.sequence}, which {self.path} witnessed: "
+                "it is an older copy; put the newest one back, or run `tacitly-server ledger "
+                "reconcile`, which charges the gap"
+            )
+
     def _signed(self, sequence: int, head: str, time: str) -> dict[str, str | int]:
         signature = self.key.sign(checkpoint_message(sequence, head, time)).hex()
         return {
@@ -183,13 +192,10 @@ class Witness:
             "signature": signature,
         }
 
-    def _begin(self) -> None:
-        """The line of nothing yet: with it, no line more is a crash; without it, a lost file."""
+    def _first_line(self) -> bytes:
+        """Of no entry yet. A file with it alone may miss a charge; one without it was lost."""
         checkpoint = self._signed(0, GENESIS, "")
-        line = {"checkpoint": checkpoint, "entry": {}, "subjects": []}
-        with self._locked() as descriptor:
-            if _tail(descriptor)[0] is None:
-                self._append(descriptor, [canonical(line) + b"\n"])
+        return canonical({"checkpoint": checkpoint, "entry": {}, "subjects": []}) + b"\n"
 
     @contextmanager
     def _locked(self) -> Iterator[int]:
