@@ -79,7 +79,7 @@ def run(
     """Kill writers of a new ledger at least so many times, then look."""
     rng = random.Random(seed)  # noqa: S311 - when to kill, not what to hide
     create_key(place.directory / "ledger.key")
-    _PROCESSES.set_forkserver_preload([__name__])
+    _PROCESSES.set_forkserver_preload(["tacitly_server.ledger.backup"])
     killed = restores = 0
     copies: list[Path] = []
     writers: list[ForkServerProcess] = []
