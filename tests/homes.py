@@ -61,5 +61,5 @@ def make_home(
     ]
     with EventStore.create(home.store) as store:
         store.append(events)
-    DeviceLedger(home.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho).close()
+    DeviceLedger.create(home.ledger).close()
     return home

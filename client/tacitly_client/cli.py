@@ -4,6 +4,7 @@ Exit codes: 0 ok, 1 unexpected, 2 usage or bad input, 3 refused by budget, 5 sto
 damaged. Heavy imports are inside the commands: `--help` must answer at once.
 """
 
+import math
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
@@ -108,7 +109,7 @@ def init(
     # The store refuses to be created twice, so it comes first: a second init changes nothing.
     EventStore.create(place.store).close()
     home.chmod(0o700)
-    DeviceLedger(place.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho).close()
+    DeviceLedger.create(place.ledger).close()
     place.ca_certificate.write_bytes(ca.read_bytes())
     place.plan.write_bytes(agreed.to_json())
     place.settings.write_bytes(msgspec.json.format(msgspec.json.encode(settings)))
@@ -152,7 +153,7 @@ def status(home: Path) -> None:
     from tacitly_client.home import AgentHome, read_settings
     from tacitly_client.ledger import DeviceLedger
     from tacitly_client.store import Damage, EventStore, StoreError
-    from tacitly_common.accounting.record import record_epsilon
+    from tacitly_common.accounting.record import epsilon_of_rdp
     from tacitly_common.accounting.subject import epsilon_of
     from tacitly_common.campaign import read_plan
 
@@ -160,11 +161,10 @@ def status(home: Path) -> None:
     settings = read_settings(place)
     plan = read_plan(place.plan)
     delta = float(plan.delta)
-    with DeviceLedger.existing(
-        place.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho
-    ) as ledger:
+    with DeviceLedger.open(place.ledger) as ledger:
         spent, spent_here = ledger.spent_nano_rho(), ledger.spent_nano_rho(plan.hash)
-        history = ledger.record_history(plan.hash)
+        of_campaign = epsilon_of_rdp(ledger.record_rdp(plan.hash), plan.delta)
+        of_all = epsilon_of_rdp(ledger.record_rdp(), plan.delta)
     left = place.egress_journal.read_bytes().count(b"\n") if place.egress_journal.exists() else 0
     damages: list[Damage] = []
     problem: StoreError | None = None
@@ -181,12 +181,14 @@ def status(home: Path) -> None:
         ("lifetime budget", spent, settings.lifetime_cap_nano_rho),
     ):
         click.echo(
-            f"{name}   ε {epsilon_of(amount, delta):.3f} of {epsilon_of(cap, delta):.3f}"
+            f"{name}   ε {_rounded_up(epsilon_of(amount, delta))} of"
+            f" {_rounded_up(epsilon_of(cap, delta))}"
             f" at δ = {plan.delta} ({amount} of {cap} nano-ρ)"
         )
     click.echo(
-        f"record level      ε {record_epsilon(history, delta):.3f} at δ = {plan.delta}, about any"
-        f" {plan.record.window_tokens} events in a row (a separate account)"
+        f"record level      ε {_rounded_up(of_campaign)} of {plan.record.cap_epsilon}"
+        f" at δ = {plan.delta}, over all campaigns {_rounded_up(of_all)},"
+        f" about any {plan.record.window_tokens} events in a row (a separate account)"
     )
     if problem:
         raise problem
@@ -195,6 +197,22 @@ def status(home: Path) -> None:
             f"{len(damages)} part(s) of the store cannot be read and are left out, the rest is in "
             f"use; restore the file from a backup if you have one: {damages[0]}"
         )
+
+
+@cli.group()
+def ledger() -> None:
+    """Look at this machine's own record of what has been spent."""
+
+
+@ledger.command()
+@_home
+def verify(home: Path) -> None:
+    """Check the ledger against its journal. Names the place that does not fit, and exits with 5."""
+    from tacitly_client.home import AgentHome
+    from tacitly_client.ledger import verify as verified
+
+    head = verified(AgentHome(home).ledger)
+    click.echo(f"ok (entries: {head.counter}, head: {head.hash})")
 
 
 @cli.command()
@@ -209,6 +227,11 @@ def erase(home: Path, yes: bool) -> None:
         click.confirm("Erase every event stored on this machine?", abort=True)
     with EventStore.open(AgentHome(home).store) as store:
         click.echo(f"erased {store.erase()} events")
+
+
+def _rounded_up(epsilon: float) -> str:
+    """Three places, never below the value."""
+    return f"{math.ceil(1_000 * epsilon) / 1_000:.3f}" if math.isfinite(epsilon) else "∞"
 
 
 def _default_home() -> Path:

@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from tacitly_client.training.local import PlainSettings
+from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
 from tacitly_common.campaign import RecordMechanism
 from tacitly_common.validation import in_range, positive
 
@@ -88,11 +89,7 @@ def largest_delta(population: int) -> Decimal:
 
 
 def record_epsilon(rounds: int, delta: float) -> float:
-    """ε at `delta` of one window after `rounds` rounds of `RECORDS`, by Opacus's accountant."""
-    from opacus.accountants import RDPAccountant
-
-    accountant = RDPAccountant()
-    accountant.history = [
-        (float(RECORDS.noise_multiplier), float(RECORDS.sample_rate), rounds * RECORDS.steps)
-    ]
-    return float(accountant.get_epsilon(delta))
+    """ε at `delta` of one window after `rounds` rounds of `RECORDS`, as a device counts it."""
+    steps = rounds * RECORDS.steps
+    rdp = rdp_of_steps(RECORDS.noise_multiplier, RECORDS.sample_rate, steps)
+    return epsilon_of_rdp(rdp, delta)

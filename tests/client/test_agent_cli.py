@@ -1,16 +1,19 @@
 """`tacitly-agent` as a person types it."""
 
+import re
+import sqlite3
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from device_ledgers import RECORD, charge
 from plans import small_plan
 from tacitly_client.cli import cli
 from tacitly_client.home import AgentHome, read_settings
-from tacitly_client.ledger import DeviceLedger
+from tacitly_client.ledger import AttemptKey, DeviceLedger
 from tacitly_client.store import EventStore, StoreError
-from tacitly_common.accounting.record import record_epsilon
+from tacitly_common.accounting.record import compose, epsilon_of_rdp
 from tacitly_common.accounting.subject import cap_nano_rho
 from tacitly_common.campaign import read_plan
 from tacitly_common.errors import LedgerError, ValidationError
@@ -117,11 +120,17 @@ def test_status_shows_stored_spent_and_sent(home: Path) -> None:
 
 def test_status_shows_the_record_level_beside_the_person_level(home: Path) -> None:
     plan = small_plan()
-    with DeviceLedger(AgentHome(home).ledger, lifetime_cap_nano_rho=1) as ledger:
-        ledger.save_record_history(plan.hash, [(1.1, 0.01, 1_000)])
-    shown = record_epsilon([(1.1, 0.01, 1_000)], float(plan.delta))
-    assert shown > 1
-    assert f"record level      ε {shown:.3f}" in agent(home, "status").output
+    with DeviceLedger.open(AgentHome(home).ledger) as ledger:
+        charge(ledger, AttemptKey(plan.hash, 1, 1), record=RECORD)
+        charge(ledger, AttemptKey("f" * 64, 1, 1), record=RECORD)
+    once = epsilon_of_rdp(RECORD.rdp(), plan.delta)
+    twice = epsilon_of_rdp(compose(RECORD.rdp(), RECORD.rdp()), plan.delta)
+    shown = re.search(
+        r"record level      ε ([0-9.]+) of 1000 at .*, over all campaigns ([0-9.]+),",
+        agent(home, "status").output,
+    )
+    assert [once, twice] <= [float(group) for group in shown.groups()]
+    assert [float(group) for group in shown.groups()] == pytest.approx([once, twice], abs=1e-3)
 
 
 def test_a_missing_ledger_is_refused_instead_of_begun_anew(home: Path) -> None:
@@ -130,3 +139,21 @@ def test_a_missing_ledger_is_refused_instead_of_begun_anew(home: Path) -> None:
     assert isinstance(result.exception, LedgerError)
     assert "is missing" in str(result.exception)
     assert not AgentHome(home).ledger.exists()
+
+
+def test_ledger_verify_says_ok_or_the_place(home: Path) -> None:
+    place = AgentHome(home).ledger
+    with DeviceLedger.open(place) as ledger:
+        charge(ledger, AttemptKey("a" * 64, 1, 1))
+        head = ledger.head()
+    verify = ["ledger", "verify", "--home", str(home)]
+    assert CliRunner().invoke(cli, verify).output == f"ok (entries: 1, head: {head.hash})\n"
+    with sqlite3.connect(place) as db:
+        db.execute("UPDATE total SET spent_nano_rho = 1 WHERE scope = 'lifetime'")
+    db.close()
+    result = CliRunner().invoke(cli, verify)
+    assert isinstance(result.exception, LedgerError)
+    assert result.exception.exit_code == 5
+    assert "table total, row lifetime/: it holds 1, 1, should hold 34993422, 1" in str(
+        result.exception
+    )

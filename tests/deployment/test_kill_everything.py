@@ -83,7 +83,7 @@ class Site:
                 (agent.name, (round_, attempt)): (cost, state)
                 for agent in agents
                 for round_, attempt, cost, state in rows(
-                    agent.home.ledger, "SELECT round, attempt, cost_nano_rho, state FROM charge"
+                    agent.home.ledger, "SELECT round, attempt, cost_nano_rho, state FROM attempt"
                 )
             },
             server={

@@ -73,7 +73,13 @@ def _subject(noise_multiplier: Decimal, participations: int, delta: float) -> di
 def _record(
     noise_multiplier: Decimal, sample_rate: float, steps: int, delta: float
 ) -> dict[str, Any]:
-    from tacitly_common.accounting.record import record_epsilon
+    from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
+    from tacitly_common.errors import ValidationError
 
-    epsilon = record_epsilon([(float(noise_multiplier), sample_rate, steps)], delta)
-    return {"epsilon": math.ceil(10_000 * epsilon) / 10_000}
+    epsilon = epsilon_of_rdp(rdp_of_steps(noise_multiplier, sample_rate, steps), delta)
+    if not math.isfinite(epsilon):
+        raise ValidationError(
+            f"{steps} steps at noise {noise_multiplier} have no finite ε; raise the noise "
+            "multiplier, or lower the sample rate"
+        )
+    return {"epsilon": epsilon}

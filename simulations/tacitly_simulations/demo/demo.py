@@ -25,7 +25,7 @@ from rich.console import Console
 
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.training.windows import split_by_time
-from tacitly_common.accounting.record import record_epsilon
+from tacitly_common.accounting.record import epsilon_of_rdp
 from tacitly_common.accounting.subject import cap_nano_rho, epsilon_of
 from tacitly_common.campaign import (
     CampaignPlan,
@@ -277,8 +277,8 @@ def _epsilon_record_level(deployment: Deployment) -> float:
     """The most any device spent at the record level."""
     delta, spent = float(deployment.plan.delta), []
     for agent in deployment.agents:
-        with DeviceLedger.existing(agent.home.ledger, lifetime_cap_nano_rho=1) as ledger:
-            spent.append(record_epsilon(ledger.record_history(deployment.plan.hash), delta))
+        with DeviceLedger.open(agent.home.ledger) as ledger:
+            spent.append(epsilon_of_rdp(ledger.record_rdp(deployment.plan.hash), delta))
     return max(spent)
 
 

@@ -145,7 +145,7 @@ def _client_app(directory: Path, privacy: Privacy, local: PlainSettings, seed: i
         partition = int(context.node_config[_PARTITION])
         windows = np.load(_windows_file(directory, partition))
         if privacy.protects_records:
-            update = train(plan, start, windows, history=[], rng=secure_generator()).update
+            update = train(plan, start, windows, rng=secure_generator())
         else:
             rng = np.random.default_rng((seed, task.round, task.attempt, partition))
             update = train_without_privacy(plan.model, start, windows, local, rng)
