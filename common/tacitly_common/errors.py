@@ -49,12 +49,12 @@ class ValidationError(TacitlyError, ValueError):
 class BudgetExceededError(TacitlyError):
     """A charge would exceed a cap; nothing was charged.
 
-    `scope` says which: "lifetime", "epoch", "campaign" or "record".
+    `scope` says which, where a device's ledger refuses: "lifetime", "epoch", "campaign", "record".
     """
 
     exit_code = 3
 
-    def __init__(self, message: str, *, scope: str) -> None:
+    def __init__(self, message: str, *, scope: str = "") -> None:
         super().__init__(message)
         self.scope = scope
 

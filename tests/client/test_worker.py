@@ -128,7 +128,7 @@ def test_a_crash_would_leave_no_core_with_what_was_typed(tmp_path):
 def test_a_home_without_an_agent_ends_it_with_the_fix_and_no_torch(tmp_path):
     done = subprocess.run([*COMMAND, str(tmp_path)], input=b"", capture_output=True, check=False)
     assert done.returncode == 2
-    assert b"tacitly-agent init" in done.stderr
+    assert b"tacitly-agent enrol" in done.stderr
     assert done.stdout == b""
 
 

@@ -74,7 +74,9 @@ class EventStore:
             StoreError: none there.
         """
         if not (directory / "segments").is_dir():
-            raise StoreError(f"{directory} holds no event store; run `tacitly-agent init` first")
+            raise StoreError(
+                f"{directory} holds no event store; run `tacitly-agent enrol INVITATION` first"
+            )
         store = cls(directory, FileKey(directory))
         for day in store._days(*_bounds(None, None)):
             for path in set(day.glob("*.seg")) - set(_live(day)):

@@ -28,8 +28,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tacitly_client.contract_store import ContractStore
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger, RecordSteps
+from tacitly_client.limits import OwnLimits, own_limits
 from tacitly_client.store import Damage, EventStore
 from tacitly_client.training.local import train
 from tacitly_client.training.outbox import Outbox
@@ -73,8 +75,8 @@ def answer(
     | DEVICE_FAULT            | paid for earlier, and lost                                   |
 
     Raises:
-        TacitlyError, OSError: store, ledger, training or disk failed. An attempt that was
-            charged is LOST then.
+        TacitlyError, OSError: store, ledger, officers' log, training or disk failed. An attempt
+            that was charged is LOST then.
     """
     if job.plan_hash != plan.hash:
         return ReplyCode.UNKNOWN_PLAN, b""
@@ -93,7 +95,8 @@ def answer(
         if ledger.state(key) is not None:
             return _seen_before(ledger, outbox, key)
         windows = _windows(home, plan)
-        refused = _charge(ledger, key, plan, settings, now)
+        limits = own_limits(settings, ContractStore(home).load().policy)
+        refused = _charge(ledger, key, plan, limits, now)
         if refused is not None:
             return refused, b""
         try:
@@ -122,14 +125,13 @@ def _charge(
     ledger: DeviceLedger,
     key: AttemptKey,
     plan: CampaignPlan,
-    settings: AgentSettings,
+    limits: OwnLimits,
     now: datetime,
 ) -> ReplyCode | None:
     """Charge the attempt and its steps, or say why not."""
     caps = Caps(
-        lifetime_nano_rho=settings.lifetime_cap_nano_rho,
-        # A person sets one ceiling; a month may cost all of it.
-        epoch_nano_rho=settings.lifetime_cap_nano_rho,
+        lifetime_nano_rho=limits.lifetime_nano_rho,
+        epoch_nano_rho=limits.epoch_nano_rho,
         campaign_nano_rho=plan.cap_nano_rho,
     )
     record = RecordSteps(
