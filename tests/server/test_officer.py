@@ -278,7 +278,7 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text("{}")
     result = run("plan", "check", path, "--policy", tmp_path / "policy.json")
     assert isinstance(result.exception, ValidationError)
-    assert "give a policy in JSON" in str(result.exception)
+    assert "tacitly-officer policy example" in str(result.exception)
 
 
 def test_diff_says_which_way_each_change_goes(tmp_path: Path) -> None:
