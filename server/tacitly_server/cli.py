@@ -12,16 +12,11 @@ from pathlib import Path
 import click
 
 from tacitly_common.command import run_command
+from tacitly_server.ledger_commands import ledger
+from tacitly_server.options import home as _home
 
 _DEFAULT_PORT = 8000
 
-_home = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=lambda: _default_home(),
-    show_default="the user's data directory",
-    help="The server's directory.",
-)
 _names = click.option(
     "--name",
     "names",
@@ -34,6 +29,9 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.group()
 def cli() -> None:
     """Run the aggregation server: one directory, one command (`up`)."""
+
+
+cli.add_command(ledger)
 
 
 def main() -> None:
@@ -54,7 +52,7 @@ def init(home: Path, names: tuple[str, ...]) -> None:
     place = ServerHome(home)
     created = initialise(place, names, now=datetime.now(UTC))
     click.echo(f"{'created' if created else 'nothing to do in'} {home}")
-    click.echo(f"give devices {place.tls / 'ca.crt'}")
+    click.echo(f"give devices {place.tls / 'ca.crt'}, and auditors {place.ledger_public_key}")
 
 
 @cli.command()
@@ -212,12 +210,6 @@ def _report(line: str) -> None:
     from datetime import UTC, datetime
 
     click.echo(f"{datetime.now(UTC):%H:%M:%S} {line}")
-
-
-def _default_home() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("tacitly-server")
 
 
 if __name__ == "__main__":
