@@ -98,7 +98,7 @@ def test_the_norm_may_be_at_its_bound_but_not_above() -> None:
     units = int(encoded_norm_bound(PLAN) / PLAN.grid_step)
     update = np.zeros(D, dtype=np.int32)
     update[0] = units
-    assert not isinstance(check(reply_of(honest(PLAN, update))), Refusal)
+    assert not isinstance(check(reply_of(honest(PLAN, update))), str)
     update[0] = units + 1
     assert check(reply_of(honest(PLAN, update))) is Refusal.NORM_TOO_LARGE
 
@@ -135,8 +135,7 @@ def test_each_bad_reply_is_refused_by_its_own_name(node: Node, refusal: Refusal)
 @pytest.mark.parametrize("code", [code for code in ReplyCode if code is not ReplyCode.OK])
 def test_every_refusal_of_a_device_has_a_name(code: ReplyCode) -> None:
     refusal = check(reply_of(refusing(code)))
-    assert isinstance(refusal, Refusal)
-    assert refusal.value == f"device_{code.name.lower()}"
+    assert refusal == f"device_{code.name.lower()}"
 
 
 def test_a_vector_whose_bytes_are_not_what_they_claim_is_refused() -> None:

@@ -25,7 +25,7 @@ _NODE_UNAVAILABLE = 5  # Flower's ErrorCode; SuperLink answers for a node that w
 
 
 class Refusal(StrEnum):
-    """Why a selected node contributed nothing."""
+    """Why a selected node contributed nothing, as the server sees it."""
 
     # the transport
     UNDELIVERED = "undelivered"
@@ -41,21 +41,19 @@ class Refusal(StrEnum):
     WRONG_TYPE = "wrong_type"
     WRONG_ATTEMPT = "wrong_attempt"
     NORM_TOO_LARGE = "norm_too_large"
-    # the device's own decision: "device_" and the name of its ReplyCode
-    DEVICE_UNKNOWN_APPLICATION = "device_unknown_application"
-    DEVICE_UNKNOWN_TASK = "device_unknown_task"
-    DEVICE_UNKNOWN_PLAN = "device_unknown_plan"
-    DEVICE_MALFORMED_TASK = "device_malformed_task"
-    DEVICE_WRONG_MODEL = "device_wrong_model"
-    DEVICE_ROUND_OUT_OF_RANGE = "device_round_out_of_range"
-    DEVICE_BUDGET_EXHAUSTED = "device_budget_exhausted"
-    DEVICE_DEVICE_FAULT = "device_device_fault"
+
+
+def device_refusal(code: ReplyCode) -> str:
+    """The name under which a device's own decision is counted."""
+    return f"device_{code.name.lower()}"
 
 
 def check_reply(
     message: Message, *, plan: CampaignPlan, task: Task, node_id: int
-) -> NDArray[np.int32] | Refusal:
+) -> NDArray[np.int32] | str:
     """The update of a reply that `node_id` was asked for, or why there is none. Never raises.
+
+    The reason is a `Refusal` of ours or the name of the device's own (`device_refusal`).
 
     1. an error of Flower's own, which may come from SuperLink in the node's place
     2. from the node that was asked
@@ -82,7 +80,7 @@ def check_reply(
     if (reply.round, reply.attempt) != (task.round, task.attempt):
         return Refusal.WRONG_ATTEMPT
     if reply.code is not ReplyCode.OK:
-        return Refusal(f"device_{reply.code.name.lower()}")
+        return device_refusal(reply.code)
     if reply.update is None:  # parse_reply_content promises one with OK
         return Refusal.MALFORMED
     norm = float(np.linalg.norm(reply.update.astype(np.float64))) * plan.grid_step

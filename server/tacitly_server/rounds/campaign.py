@@ -231,7 +231,7 @@ def _receipt(
         outcome=outcome,
         selected=selected,
         usable=answers.sum.count,
-        refusals={refusal.value: n for refusal, n in sorted(answers.refusals.items())},
+        refusals={str(refusal): n for refusal, n in sorted(answers.refusals.items())},
         noise_multiplier=plan.subject.noise_multiplier,
         cost_nano_rho=plan.cost_nano_rho,
         model_sha256=model_hash,

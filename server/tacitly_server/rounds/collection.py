@@ -33,7 +33,7 @@ class Answers:
     """What came back of one attempt."""
 
     sum: StreamingSum
-    refusals: Counter[Refusal] = field(default_factory=Counter)
+    refusals: Counter[str] = field(default_factory=Counter)
     bytes_up: int = 0
 
 
@@ -112,7 +112,7 @@ def _take(
         answered = True
         answers.bytes_up += _array_bytes(reply)
         checked = check_reply(reply, plan=plan, task=task, node_id=node_id)
-        if isinstance(checked, Refusal):
+        if isinstance(checked, str):
             answers.refusals[checked] += 1
         else:
             answers.sum.add(checked)
