@@ -5,7 +5,7 @@ DATA ?=
 
 .PHONY: demo test lint bench results proto lock install clean
 demo: install
-	$(BIN)/tacitly-sim demo $(if $(DATA),--data-dir $(DATA)) --out out/demo
+	$(BIN)/tacitly-sim demo --out out/demo $(if $(DATA),--data-dir $(DATA))
 
 # Two workers, a file to a worker: much of the time is spent waiting for real processes.
 test: install lint

@@ -44,9 +44,10 @@ class Site:
         self.plan = small_plan(app_hash=sha256(self.fab).hexdigest())
         self._devices = 0
 
-    def device(self) -> Device:
+    def device(self, *, heartbeat_seconds: float = 30) -> Device:
         self._devices += 1
-        return enrolled(self.superlink, self.directory / f"device-{self._devices}", self.plan)
+        directory = self.directory / f"device-{self._devices}"
+        return enrolled(self.superlink, directory, self.plan, heartbeat_seconds=heartbeat_seconds)
 
     @property
     def named(self) -> Task:
@@ -211,18 +212,16 @@ def test_the_process_holds_no_torch_stays_small_and_ends_on_sigterm(site: Site) 
 
 
 def test_a_killed_agent_comes_back_at_once(site: Site, drive: Drive) -> None:
-    """Stock Flower answers 412 for up to a minute and its SuperNode exits."""
-    device = site.device()
+    """Stock Flower answers 412 for up to two heartbeats and its SuperNode exits."""
+    device = site.device(heartbeat_seconds=600)
     with agent_process(device.home) as process:
         eventually(lambda: site.superlink.status(device.node_id) == "online")
         process.kill()
         process.wait()
     assert site.superlink.status(device.node_id) == "online"
-    began = time.monotonic()
+    # Two heartbeats, which the server would otherwise wait for, are longer than this waits.
     with agent(device, site.superlink):
         assert site.reply(drive, device, site.task()).code is ReplyCode.OK
-    # Two heartbeats, which the server would otherwise wait for.
-    assert time.monotonic() - began < 2 * device.settings.heartbeat_seconds
 
 
 def test_a_killed_agent_without_its_number_waits_for_the_server(site: Site) -> None:

@@ -268,7 +268,7 @@ class Site:
     def goes_on(self, rounds: int = 1) -> None:
         """Wait until so many more rounds are released."""
         wanted = len(self.released) + rounds
-        eventually(lambda: len(self.released) >= wanted, within_seconds=150)
+        eventually(lambda: len(self.released) >= wanted, within_seconds=300)
 
     def logged(self, text: str) -> bool:
         """Whether the operator can read this."""
@@ -335,7 +335,7 @@ def test_bad_devices_cost_their_own_contribution_and_are_named(site: Site) -> No
     expected = dict.fromkeys(LIES, 1) | {"device_device_fault": 1}
     eventually(
         lambda: any(one.refusals == expected and one.usable == 3 for one in site.released),
-        within_seconds=200,
+        within_seconds=400,
     )
     damaged, wrong_key = (agent.home for agent in site.deployment.agents[2:])
     assert "left out" in damaged.trainer_log.read_text()
@@ -348,7 +348,7 @@ def test_a_full_disk_costs_the_server_an_attempt_and_is_said(site: Site) -> None
     before = site.spent()
     pid = eventually(lambda: read_status(site.deployment.server).serverapp_pid)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (1_000, resource.RLIM_INFINITY))
-    eventually(lambda: site.logged("free disk space"), within_seconds=100)
+    eventually(lambda: site.logged("free disk space"), within_seconds=300)
     site.goes_on()
     after = site.spent()
     assert all(after[subject] > spent for subject, spent in before.items())

@@ -92,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             deployment.start_agents()
             campaign = server.campaign(plan.hash)
             eventually(
-                lambda: campaign_state(campaign).released_round >= ROUNDS, within_seconds=200
+                lambda: campaign_state(campaign).released_round >= ROUNDS, within_seconds=400
             )
             stop_agents(deployment)
             yield Run(
@@ -248,7 +248,7 @@ def test_a_trainer_that_sends_its_tokens_as_the_update_is_found(run: Run) -> Non
             run.deployment.start_agent(agent)
         eventually(
             lambda: "tokens as <i4" in found(_sent(run.recorder.conversations[before:]), FORMS),
-            within_seconds=120,
+            within_seconds=300,
         )
     finally:
         stop.set()

@@ -48,7 +48,7 @@ class Up:
             status = self.status()
             return status if status.supervisor_pid == self.process.pid and what(status) else None
 
-        return eventually(seen, within_seconds=90)
+        return eventually(seen)
 
     def working(self, *, other_than: Status | None = None) -> Status:
         """Everything is up, with another ServerApp than before."""
