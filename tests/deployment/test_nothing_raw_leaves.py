@@ -37,7 +37,7 @@ from tacitly_client.store import EventStore
 from tacitly_common.campaign import CohortPlan
 from tacitly_common.vocabulary import START, Vocabulary
 from tacitly_server.bundle import app_hash
-from tacitly_server.campaigns.filing import campaign_state
+from tacitly_server.campaigns.filing import progress_of
 from tacitly_simulations.demo.deployment import Agent, Deployment
 from tls_recorder import Conversation, TlsRecorder
 
@@ -92,7 +92,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             deployment.start_agents()
             campaign = server.campaign(plan.hash)
             eventually(
-                lambda: campaign_state(campaign).released_round >= ROUNDS, within_seconds=200
+                lambda: progress_of(campaign).released_round >= ROUNDS, within_seconds=200
             )
             stop_agents(deployment)
             yield Run(
