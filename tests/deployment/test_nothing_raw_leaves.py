@@ -91,9 +91,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
                 _through(recorder, deployment.add_agent(name, typed(text)).home)
             deployment.start_agents()
             campaign = server.campaign(plan.hash)
-            eventually(
-                lambda: progress_of(campaign).released_round >= ROUNDS, within_seconds=200
-            )
+            eventually(lambda: progress_of(campaign).released_round >= ROUNDS, within_seconds=200)
             stop_agents(deployment)
             yield Run(
                 deployment,
