@@ -13,7 +13,7 @@ import msgspec
 from tacitly_client.campaigns import Campaign
 from tacitly_client.limits import OwnLimits
 from tacitly_common.accounting.odds import gaussian_mu, share_caught
-from tacitly_common.accounting.subject import epsilon_of
+from tacitly_common.accounting.subject import shown_epsilon
 from tacitly_common.campaign import CampaignPlan, Family, Level
 from tacitly_common.contract.log import Contract
 from tacitly_common.wire.codes import ReplyCode
@@ -33,13 +33,13 @@ _FAMILIES: Final = {
 
 
 def rounded_up(epsilon: float) -> float:
-    """Three places, never below the value."""
-    return math.ceil(1_000 * epsilon) / 1_000 if math.isfinite(epsilon) else epsilon
+    """To 1/10,000, never below the value: as `shown_epsilon`, for the record level's ε."""
+    return math.ceil(10_000 * epsilon) / 10_000 if math.isfinite(epsilon) else epsilon
 
 
-def shown(epsilon: float) -> str:
-    """`rounded_up`, for people."""
-    return f"{rounded_up(epsilon):.3f}" if math.isfinite(epsilon) else "∞"
+def text(epsilon: float) -> str:
+    """An ε that was rounded up, for people."""
+    return f"{epsilon:.4f}" if math.isfinite(epsilon) else "∞"
 
 
 def print_json(document: dict[str, Any]) -> None:
@@ -82,8 +82,8 @@ def _plan_document(plan: CampaignPlan) -> dict[str, Any]:
         "participations": plan.participation.per_campaign,
         "cost_nano_rho": plan.cost_nano_rho,
         "cap_nano_rho": plan.cap_nano_rho,
-        "epsilon_per_participation": rounded_up(epsilon_of(plan.cost_nano_rho, delta)),
-        "epsilon_worst_case": rounded_up(epsilon_of(plan.cap_nano_rho, delta)),
+        "epsilon_per_participation": shown_epsilon(plan.cost_nano_rho, delta),
+        "epsilon_worst_case": shown_epsilon(plan.cap_nano_rho, delta),
         "delta": str(plan.delta),
         "expires": plan.expires.isoformat(),
     }
@@ -116,8 +116,8 @@ def print_campaigns(
 
 
 def _cells(plan: CampaignPlan) -> tuple[str, str, str, str]:
-    worst = epsilon_of(plan.cap_nano_rho, float(plan.delta))
-    return plan.name, plan.purpose, shown(worst), f"{plan.expires:%Y-%m-%d}"
+    worst = shown_epsilon(plan.cap_nano_rho, float(plan.delta))
+    return plan.name, plan.purpose, text(worst), f"{plan.expires:%Y-%m-%d}"
 
 
 def asked_in_words(
@@ -132,8 +132,8 @@ def asked_in_words(
     proposer = contract.proposals[campaign.proposal].proposer
     approvers = " and ".join(sorted(contract.approvers(plan.hash)))
     families = ", ".join(_FAMILIES[family] for family in plan.tokens.families)
-    once = shown(epsilon_of(plan.cost_nano_rho, delta))
-    worst = shown(epsilon_of(plan.cap_nano_rho, delta))
+    once = text(shown_epsilon(plan.cost_nano_rho, delta))
+    worst = text(shown_epsilon(plan.cap_nano_rho, delta))
     caught = math.ceil(100 * share_caught(_FALSE_ALARM_SHARE, gaussian_mu(plan.cap_nano_rho)))
     yield f"campaign     {plan.name} of {contract.organisation} ({plan.hash[:16]})"
     yield f"agreed by    {approvers}; proposed by {proposer}"
@@ -147,8 +147,8 @@ def asked_in_words(
     yield "             who tests whether you took part, and is wrong about 5 of 100 who did not,"
     yield f"             finds at most {caught} of 100 who did"
     yield (
-        f"your limits  ε {shown(epsilon_of(limits.lifetime_nano_rho, delta))} for life, "
-        f"{shown(epsilon_of(spent_nano_rho, delta))} spent: room for {room} of "
+        f"your limits  ε {text(shown_epsilon(limits.lifetime_nano_rho, delta))} for life, "
+        f"{text(shown_epsilon(spent_nano_rho, delta))} spent: room for {room} of "
         f"{often.per_campaign} times"
     )
     yield f"until        {plan.expires:%Y-%m-%d %H:%M} UTC"

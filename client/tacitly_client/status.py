@@ -101,7 +101,7 @@ def _status(place: "AgentHome", stored: int | None) -> Status:
     from tacitly_client.limits import own_limits
     from tacitly_client.show import rounded_up
     from tacitly_common.accounting.record import epsilon_of_rdp
-    from tacitly_common.accounting.subject import epsilon_of
+    from tacitly_common.accounting.subject import shown_epsilon
 
     settings = read_settings(place)
     books = ContractStore(place)
@@ -119,7 +119,7 @@ def _status(place: "AgentHome", stored: int | None) -> Status:
             messages_sent=sent.read_bytes().count(b"\n") if sent.exists() else 0,
             lifetime=_budget(ledger.spent_nano_rho(), limits.lifetime_nano_rho, delta),
             month_cap_nano_rho=limits.epoch_nano_rho,
-            month_epsilon_cap=rounded_up(epsilon_of(limits.epoch_nano_rho, float(delta))),
+            month_epsilon_cap=shown_epsilon(limits.epoch_nano_rho, float(delta)),
             record_epsilon_all=rounded_up(epsilon_of_rdp(ledger.record_rdp(), delta)),
         )
 
@@ -148,15 +148,14 @@ def _joined(contract: "Contract", plan: "CampaignPlan", ledger: "DeviceLedger") 
 
 
 def _budget(spent_nano_rho: int, cap_nano_rho: int, delta: "Decimal") -> Budget:
-    from tacitly_client.show import rounded_up
-    from tacitly_common.accounting.subject import epsilon_of
+    from tacitly_common.accounting.subject import shown_epsilon
 
-    spent, cap = (epsilon_of(amount, float(delta)) for amount in (spent_nano_rho, cap_nano_rho))
-    return Budget(spent_nano_rho, cap_nano_rho, rounded_up(spent), rounded_up(cap))
+    spent, cap = (shown_epsilon(amount, float(delta)) for amount in (spent_nano_rho, cap_nano_rho))
+    return Budget(spent_nano_rho, cap_nano_rho, spent, cap)
 
 
 def _print(place: "AgentHome", now: Status) -> None:
-    from tacitly_client.show import shown
+    from tacitly_client.show import text
 
     stored = "unreadable" if now.events_stored is None else now.events_stored
     click.echo(f"organisation      {now.organisation} ({now.log_length} entries of officers' log)")
@@ -175,19 +174,19 @@ def _print(place: "AgentHome", now: Status) -> None:
     if joined is not None:
         click.echo(f"campaign budget   {_of(joined.budget, now.delta)}")
     click.echo(f"lifetime budget   {_of(now.lifetime, now.delta)}")
-    click.echo(f"a month's data    at most ε {shown(now.month_epsilon_cap)} at δ = {now.delta}")
-    click.echo(f"record level      ε {shown(now.record_epsilon_all)} over all campaigns")
+    click.echo(f"a month's data    at most ε {text(now.month_epsilon_cap)} at δ = {now.delta}")
+    click.echo(f"record level      ε {text(now.record_epsilon_all)} over all campaigns")
     if joined is not None:
         click.echo(
-            f"                  ε {shown(joined.record_epsilon)} of {joined.record_epsilon_cap} in"
+            f"                  ε {text(joined.record_epsilon)} of {joined.record_epsilon_cap} in"
             f" this one, about any {joined.window_tokens} events in a row (a separate account)"
         )
 
 
 def _of(budget: Budget, delta: str) -> str:
-    from tacitly_client.show import shown
+    from tacitly_client.show import text
 
     return (
-        f"ε {shown(budget.epsilon)} of {shown(budget.epsilon_cap)} at δ = {delta}"
+        f"ε {text(budget.epsilon)} of {text(budget.epsilon_cap)} at δ = {delta}"
         f" ({budget.spent_nano_rho} of {budget.cap_nano_rho} nano-ρ)"
     )
