@@ -130,7 +130,7 @@ def test_the_capture_holds_every_update_that_was_sent(run: Run) -> None:
 
 def _updates_sent(home: AgentHome) -> list[tuple[int, int, str]]:
     lines = map(json.loads, home.egress_journal.read_text().splitlines())
-    return [(x["round"], x["attempt"], x["sha256"]) for x in lines if x["code"] == "OK"]
+    return [(x["round"], x["attempt"], x["sha256"]) for x in lines if x.get("code") == "OK"]
 
 
 def test_the_capture_holds_the_models_that_were_received(run: Run) -> None:
