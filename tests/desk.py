@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from officers import KEYS, genesis
+from agreement import begin_log
+from officers import KEYS
 from our_server import OurSuperLink, our_superlink
 from stock_flower import eventually, free_port
-from tacitly_common.contract.acts import Act, Entry, begin
+from tacitly_common.contract.acts import Act, Entry
 from tacitly_common.contract.log import next_entry
 from tacitly_common.contract.signatures import public_hex
 from tacitly_common.invitation import Invitation
@@ -43,7 +44,6 @@ from tacitly_common.wire.desk_requests import sign_request
 from tacitly_server.campaigns.officers_log import OfficersLog
 from tacitly_server.enrolment.invite import invite
 from tacitly_server.home import ServerHome
-from tacitly_server.initialise import grant_public_key
 
 MODULE = ("-m", "tacitly_server.enrolment")
 
@@ -166,13 +166,6 @@ def desk_arguments(superlink: OurSuperLink, port: int) -> list[str]:
         *("--home", str(superlink.home.root), "--port", str(port)),
         *("--server-port", str(superlink.port)),
     ]
-
-
-def begin_log(home: ServerHome) -> OfficersLog:
-    """The log of the tests' officers, with this server's own grant key."""
-    log = OfficersLog(home.officers_log)
-    log.begin(begin(genesis(grant_key=grant_public_key(home)), at=datetime.now(UTC)))
-    return log
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import argparse
 import ipaddress
 import logging
 import os
-import resource
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_server import certificates
 from tacitly_server.home import ServerHome
 from tacitly_server.private_files import read_private
-from tacitly_server.processes import end_with_parent
+from tacitly_server.processes import allow_many_files, end_with_parent
 from tacitly_server.request_guard import FLEET, OPERATOR_ADDRESS, RequestGuard, RequestLimits
 
 if TYPE_CHECKING:
@@ -155,9 +154,7 @@ def serve(home: ServerHome, *, host: str, port: int) -> None:
     from tacitly_server import flower_port as flower
     from tacitly_server.connections import BoundedConnection
 
-    # Connections in the middle of a TLS handshake are files too, and bounded by nothing else.
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    allow_many_files()
     config = uvicorn.Config(
         superlink_app(home, secrets, RequestLimits(), host=host, port=port),
         # On h11: httptools sets no bound on headers.

@@ -17,6 +17,8 @@ from tacitly_common.contract.signatures import SignatureError, public_hex
 from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.wire.desk_client import desk_channel
 from tacitly_common.wire.desk_errors import (
+    DeskApprovalNeededError,
+    DeskBudgetError,
     DeskConflictError,
     DeskError,
     DeskInputError,
@@ -132,6 +134,8 @@ class _Failed(grpc.RpcError):
     ("kind", "exit_code"),
     [
         (DeskInputError, 2),
+        (DeskBudgetError, 3),
+        (DeskApprovalNeededError, 4),
         (DeskVerificationError, 5),
         (DeskConflictError, 6),
         (DeskError, 7),
@@ -150,7 +154,7 @@ def test_an_error_of_the_desk_is_the_same_for_its_caller(
 def test_every_status_becomes_an_error_with_an_exit_code() -> None:
     for status in grpc.StatusCode:
         arrived = error_of(_Failed(status))
-        assert arrived.exit_code in {2, 5, 6, 7, 8}
+        assert arrived.exit_code in {2, 3, 4, 5, 6, 7, 8}
     assert error_of(_Failed(grpc.StatusCode.UNAUTHENTICATED)).exit_code == 8
     assert status_of(TacitlyError("other")) is grpc.StatusCode.UNAVAILABLE
 

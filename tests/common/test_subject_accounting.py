@@ -90,3 +90,9 @@ def test_extremes() -> None:
 def test_a_noise_multiplier_that_is_not_positive_is_refused(bad: str) -> None:
     with pytest.raises(ValidationError, match="noise_multiplier must be > 0"):
         nano_rho_per_participation(Decimal(bad))
+
+
+@pytest.mark.parametrize("bad", [0.0, 1.0, 2.0, math.nan])
+def test_a_cap_at_a_delta_that_bounds_nothing_is_refused(bad: float) -> None:
+    with pytest.raises(ValidationError, match="delta"):
+        cap_nano_rho(4.0, bad)

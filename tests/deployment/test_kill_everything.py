@@ -205,7 +205,7 @@ def journal(home: AgentHome) -> list[dict[str, Any]]:
 
 def sent(home: AgentHome) -> set[Attempt]:
     """The attempts for which an update left."""
-    return {(line["round"], line["attempt"]) for line in journal(home) if line["code"] == "OK"}
+    return {(line["round"], line["attempt"]) for line in journal(home) if line.get("code") == "OK"}
 
 
 def kill_plan() -> CampaignPlan:
@@ -271,7 +271,7 @@ def kept_update(home: AgentHome, plan: CampaignPlan, attempt: Attempt) -> NDArra
     round_, number = attempt
     kept = (home.outbox / f"{plan.hash}-{round_}-{number}.update").read_bytes()
     lines = (line for line in journal(home) if (line["round"], line["attempt"]) == attempt)
-    hashes = {line["sha256"] for line in lines if line["code"] == "OK"}
+    hashes = {line["sha256"] for line in lines if line.get("code") == "OK"}
     assert hashes == {hashlib.sha256(kept).hexdigest()}
     return np.frombuffer(kept, "<i4")
 

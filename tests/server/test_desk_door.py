@@ -16,7 +16,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from desk import MODULE, Desk, begin_log, desk_beside_superlink, running_desk
+from agreement import begin_log
+from desk import MODULE, Desk, desk_beside_superlink, running_desk
 from our_server import OurSuperLink
 from tacitly_common.wire.desk_client import MOST_MESSAGE_BYTES, ask, desk_channel
 from tacitly_common.wire.desk_errors import DeskError, DeskNotAuthorisedError

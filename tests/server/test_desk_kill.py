@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 import deadly_desk
-from desk import Device, begin_log, running_desk
+from agreement import begin_log
+from desk import Device, running_desk
 from ledgers import SUBJECTS, charge
 from our_server import OurSuperLink, our_superlink
 from tacitly_common.wire.desk_errors import DeskError

@@ -28,6 +28,7 @@ from tacitly_common.contract.signatures import read_private_pem
 from tacitly_common.wire.desk_client import read_whole_log
 from tacitly_common.wire.desk_errors import (
     DeskApprovalNeededError,
+    DeskBudgetError,
     DeskConflictError,
     DeskError,
     DeskInputError,
@@ -205,6 +206,13 @@ def test_a_plan_that_could_not_run_is_refused(
 ) -> None:
     plan, model = proposal("outside", **changes)
     with refused(desk, DeskVerificationError, code):
+        propose(desk, plan, model)
+
+
+def test_a_plan_beyond_a_persons_lifetime_is_refused_as_over_budget(desk: Desk) -> None:
+    loud = SubjectMechanism(clip_norm=Decimal("0.5"), noise_multiplier=Decimal("0.02"))
+    plan, model = proposal("loud", subject=loud)
+    with refused(desk, DeskBudgetError, "the policy allows"):
         propose(desk, plan, model)
 
 

@@ -115,6 +115,14 @@ def test_over_the_budget_everything_is_shown_and_the_exit_says_so() -> None:
         (["plan", "solve", "--noise-multiplier", "NaN"], "'NaN' is not a finite number"),
         (["plan", "check", "nowhere.json"], "'nowhere.json' does not exist"),
         (["account", "--unit", "subject"], "--noise-multiplier"),
+        ([*map(str, EXAMPLE), "--delta", "1"], "delta is 1"),
+        (
+            [
+                *("account", "--unit", "record", "--noise-multiplier", "0.001"),
+                *("--sample-rate", "0.5", "--steps", "1000000", "--delta", "1e-6"),
+            ],
+            "have no finite ε; raise the noise multiplier",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:
@@ -270,7 +278,7 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path: Path) -> None:
     (tmp_path / "policy.json").write_text("{}")
     result = run("plan", "check", path, "--policy", tmp_path / "policy.json")
     assert isinstance(result.exception, ValidationError)
-    assert "give a policy in JSON" in str(result.exception)
+    assert "tacitly-officer policy example" in str(result.exception)
 
 
 def test_diff_says_which_way_each_change_goes(tmp_path: Path) -> None:

@@ -5,15 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from agreement import approve, begin_log, sign
 from our_server import new_campaign
-from plans import small_plan
+from tacitly_common.contract.acts import Start
 from tacitly_common.errors import TacitlyError
 from tacitly_server import cli
 from tacitly_server.bundle import app_hash
+from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.health import Status, write_status
 from tacitly_server.home import ServerHome
 
@@ -86,27 +87,17 @@ def test_renew_says_when_the_new_certificate_ends(home: Path) -> None:
     assert "tacitly-server init" in str(refused("renew", "--home", home / "nothing"))
 
 
-def test_a_campaign_is_filed_and_listed(home: Path, tmp_path: Path) -> None:
+def test_campaigns_are_listed_with_how_they_stand(home: Path) -> None:
+    place = ServerHome(home)
+    assert "contract begin" in str(refused("campaign", "list", "--home", home))
+    begin_log(place)
     plan, model = new_campaign()
-    (tmp_path / "plan.json").write_bytes(plan.to_json())
-    np.save(tmp_path / "model.npy", model)
-    filed = run(
-        "campaign", "create", "--home", home,
-        "--plan", tmp_path / "plan.json", "--model", tmp_path / "model.npy",
-    )  # fmt: skip
-    assert filed.strip() == plan.hash
-    assert run("campaign", "list", "--home", home) == f"{plan.hash}\ttest\t0/20\n"
+    create_campaign(place, plan, model)
+    approve(place, plan)
+    assert run("campaign", "list", "--home", home) == f"{plan.hash}\ttest\tapproved\t0/20\n"
+    sign(place, "ada", Start(plan_hash=plan.hash))
+    assert run("campaign", "list", "--home", home) == f"{plan.hash}\ttest\trunning\t0/20\n"
     assert run("campaign", "app-hash").strip() == app_hash() == plan.app_hash
-
-
-def test_a_model_file_that_is_none_is_refused(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_bytes(small_plan().to_json())
-    (tmp_path / "model.npy").write_bytes(b"")
-    error = refused(
-        "campaign", "create", "--home", home,
-        "--plan", tmp_path / "plan.json", "--model", tmp_path / "model.npy",
-    )  # fmt: skip
-    assert "is not an .npy file" in str(error)
 
 
 def test_up_refuses_an_unknown_campaign(home: Path) -> None:
@@ -115,7 +106,9 @@ def test_up_refuses_an_unknown_campaign(home: Path) -> None:
 
 
 def test_health_without_a_supervisor_is_exit_code_1(home: Path) -> None:
-    status = Status(supervisor_pid=1, host="127.0.0.1", port=1, certificate_ends="")
+    status = Status(
+        supervisor_pid=1, host="127.0.0.1", port=1, enrolment_port=2, certificate_ends=""
+    )
     write_status(ServerHome(home), status)
     result = CliRunner().invoke(cli.cli, ["health", "--home", str(home)])
     assert result.exit_code == 1

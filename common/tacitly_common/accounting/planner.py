@@ -192,7 +192,8 @@ def least_noise_multiplier(epsilon: float, delta: float, participations: int) ->
             return Decimal(steps) / _NOISE_GRID
     raise BudgetExceededError(
         f"epsilon {epsilon:g} is {cap_nano_rho(epsilon, delta)} nano-ρ, less than "
-        f"{participations} participations cost at any noise; allow fewer, or raise epsilon"
+        f"{participations} participations cost at any noise; allow fewer, or raise epsilon",
+        scope="campaign",
     )
 
 
@@ -206,7 +207,8 @@ def most_participations(epsilon: float, delta: float, noise_multiplier: Decimal)
     if cost > cap:
         raise BudgetExceededError(
             f"one participation costs {cost} nano-ρ, epsilon {epsilon:g} allows {cap}; raise the "
-            f"noise multiplier to {least_noise_multiplier(epsilon, delta, 1)}"
+            f"noise multiplier to {least_noise_multiplier(epsilon, delta, 1)}",
+            scope="campaign",
         )
     return cap // cost
 

@@ -17,6 +17,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
+from tacitly_common.errors import ValidationError
 from tacitly_common.validation import non_negative, positive, probability
 
 NANO: Final = 10**9
@@ -73,9 +74,15 @@ def epsilon_of(nano_rho: int, delta: float) -> float:
 
 
 def cap_nano_rho(epsilon: float, delta: float) -> int:
-    """The largest whole nano-ρ whose ε at `delta` does not exceed `epsilon`."""
+    """The largest whole nano-ρ whose ε at `delta` does not exceed `epsilon`.
+
+    Raises:
+        ValidationError: ε is not positive, or δ not in (0, 1): at 1 there is no largest.
+    """
     positive(epsilon=epsilon)
     probability(delta=delta)
+    if delta == 1:
+        raise ValidationError("delta is 1, which any budget keeps; give one far below 1")
     low, high = 0, NANO
     while gaussian_delta(epsilon, math.sqrt(2 * high / NANO)) <= delta:
         low, high = high, 2 * high

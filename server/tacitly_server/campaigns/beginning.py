@@ -7,7 +7,7 @@ import msgspec
 
 from tacitly_common.contract.acts import Genesis, Officer, begin
 from tacitly_common.contract.log import Contract
-from tacitly_common.contract.policy import Policy
+from tacitly_common.contract.policy import Policy, parse_policy
 from tacitly_common.errors import ValidationError
 from tacitly_server.campaigns.officers_log import OfficersLog
 from tacitly_server.home import ServerHome
@@ -50,16 +50,10 @@ def begin_log(
         ValidationError: an officer, the policy or the home is not in order.
         ConflictError: a log has begun already.
     """
-    try:
-        parsed = msgspec.json.decode(policy, type=Policy)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ValidationError(
-            f"the policy: {error}; start from `tacitly-officer policy example`"
-        ) from None
     genesis = Genesis(
         organisation=organisation,
         officers=tuple(_officer(text) for text in officers),
-        policy=parsed,
+        policy=parse_policy(policy),
         grant_key=grant_public_key(home),
     )
     return OfficersLog(home.officers_log).begin(begin(genesis, at=now))

@@ -27,7 +27,7 @@ import grpc.aio
 
 from tacitly_common.campaign import PlanError
 from tacitly_common.contract.acts import ContractError
-from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.errors import BudgetExceededError, TacitlyError, ValidationError
 from tacitly_common.validation import positive
 from tacitly_common.wire.desk_errors import DeskError, status_of
 from tacitly_server.audit import AuditLog
@@ -38,7 +38,7 @@ _MOST_FLOODING: Final = 10_000
 _FLOOD_SECONDS: Final = 60.0
 _MOST_METHOD: Final = 200
 # What a caller is told in the error's own words. Other errors are the operator's.
-_TOLD: Final = (DeskError, ContractError, ValidationError, PlanError)
+_TOLD: Final = (DeskError, ContractError, BudgetExceededError, ValidationError, PlanError)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,7 @@ from tacitly_server.enrolment.registry import Registry
 from tacitly_server.home import ServerHome
 from tacitly_server.ledger.place import database_of
 from tacitly_server.private_files import read_private
-from tacitly_server.processes import end_with_parent
+from tacitly_server.processes import allow_many_files, end_with_parent
 from tacitly_server.superlink import bind_all, listening_at
 
 _THREADS: Final = 4
@@ -67,6 +67,7 @@ def serve(home: ServerHome, *, host: str, port: int, server_port: int) -> None:
     """
     os.umask(0o077)
     certificates.check(home.tls, now=datetime.now(UTC))
+    allow_many_files()
     for bound in bind_all(host, port):  # says clearly what gRPC says badly
         bound.close()
     with ExitStack() as stack:

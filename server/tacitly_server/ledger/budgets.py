@@ -100,7 +100,8 @@ def spend(
         if cap is not None and (over := sum(s + cost_nano_rho > cap for s in spent)):
             raise BudgetExceededError(
                 f"a charge of {cost_nano_rho} nano-ρ would take {over} of {len(spent)} subjects "
-                f"beyond the {scope.kind} cap of {cap}; select others"
+                f"beyond the {scope.kind} cap of {cap}; select others",
+                scope=scope.kind,
             )
     for scope in scopes:
         connection.execute(

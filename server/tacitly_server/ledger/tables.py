@@ -90,6 +90,8 @@ CHARGES: Final = Table(
     Column("epoch", NAME, primary_key=True),
     Column("cost_nano_rho", INT64, nullable=False),
     Index("charges_by_epoch", "epoch", "subject"),
+    # For how many attempts a person was charged is asked when a device says it paid for more.
+    Index("charges_by_subject", "subject"),
     sqlite_strict=True,
     sqlite_with_rowid=False,
 )

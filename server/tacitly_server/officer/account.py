@@ -74,6 +74,12 @@ def _record(
     noise_multiplier: Decimal, sample_rate: float, steps: int, delta: float
 ) -> dict[str, Any]:
     from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
+    from tacitly_common.errors import ValidationError
 
     epsilon = epsilon_of_rdp(rdp_of_steps(noise_multiplier, sample_rate, steps), delta)
-    return {"epsilon": math.ceil(10_000 * epsilon) / 10_000}
+    if not math.isfinite(epsilon):
+        raise ValidationError(
+            f"{steps} steps at noise {noise_multiplier} have no finite ε; raise the noise "
+            "multiplier, or lower the sample rate"
+        )
+    return {"epsilon": epsilon}

@@ -123,7 +123,7 @@ def show(home: Path, policy_file: Path | None, delta: float, form: str) -> None:
         console.print(
             table(
                 f"The person who spent most (δ {delta_text(delta)})",
-                {"on": "left", "ε": "right", "of": "right", "used": "right"},
+                {"on": "left", "ε": "right", "of": "right", "budget used": "right"},
                 (
                     (
                         one.on,
@@ -193,7 +193,7 @@ def forecast(file: Path, home: Path, policy_file: Path | None, form: str) -> Non
         short = own.rounds_feasible < own.rounds_planned
         pace = "not known before two charges"
         if own.rounds_per_day is not None:
-            pace = f"{own.rounds_per_day:.3g} a day"
+            pace = f"{own.rounds_per_day:,.1f} a day"
         console.print(
             facts(
                 f"What is left for {read.name}",
@@ -204,8 +204,8 @@ def forecast(file: Path, home: Path, policy_file: Path | None, form: str) -> Non
                     + f"{min(own.rounds_planned, own.rounds_feasible):,}[/]",
                     "persons who can pay": _count(own.persons_left)
                     + f" of {read.cohort.population:,}",
-                    "rounds held": pace,
-                    "then it ends on": "" if own.ends is None else f"{own.ends:%Y-%m-%d}",
+                    "pace so far": pace,
+                    "at that pace it ends": "" if own.ends is None else f"{own.ends:%Y-%m-%d}",
                 },
             )
         )
@@ -220,8 +220,8 @@ def forecast(file: Path, home: Path, policy_file: Path | None, form: str) -> Non
                         (
                             one.name,
                             f"{one.rounds_planned:,}",
-                            f"{one.rounds_feasible:,}",
-                            f"{one.rounds_feasible_after:,}",
+                            f"{min(one.rounds_planned, one.rounds_feasible):,}",
+                            f"{min(one.rounds_planned, one.rounds_feasible_after):,}",
                         )
                         for one in others
                     ),

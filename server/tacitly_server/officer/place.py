@@ -40,17 +40,14 @@ def read_policy(path: Path) -> "Policy":
     Raises:
         ValidationError: it cannot be read, or is no policy.
     """
-    import msgspec
-
-    from tacitly_common.contract.policy import Policy
+    from tacitly_common.contract.policy import parse_policy
     from tacitly_common.errors import ValidationError
 
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Policy)
+        document = path.read_bytes()
     except OSError as error:
         raise ValidationError(f"{path}: {error.strerror}; name a policy's file") from error
-    except msgspec.MsgspecError as error:
-        raise ValidationError(f"{path}: {error}; give a policy in JSON") from error
+    return parse_policy(document, source=path)
 
 
 def filed_plans(home: Path) -> "list[CampaignPlan]":

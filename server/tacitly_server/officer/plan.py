@@ -90,8 +90,6 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
 
     from tacitly_common.campaign import check_epsilon, read_plan
     from tacitly_common.contract.policy import judge_plan
-    from tacitly_common.errors import BudgetExceededError
-    from tacitly_common.wire.codes import ReplyCode
     from tacitly_server.officer import plan_check
 
     read = read_plan(file)
@@ -123,13 +121,8 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
 
     emit(document, form, show)
     refuse_over_budget(assessed)
-    if policy is not None and (over := plan_check.over_policy(read, policy)) is not None:
-        raise BudgetExceededError(over)
-    if verdict is not None and verdict is not ReplyCode.OK:
-        raise plan_check.OutsidePolicyError(
-            f"the policy does not allow the plan: {verdict.name}; change the plan, or let two "
-            "officers approve another policy"
-        )
+    if policy is not None:
+        plan_check.check_policy(read, policy)
 
 
 @plan.command()
@@ -188,4 +181,4 @@ def refuse_over_budget(assessed: "Assessment") -> None:
 
     over = [one for one in assessed.warnings if one.code == "over_budget"]
     if over:
-        raise BudgetExceededError(f"{over[0].message}; {over[0].fix}")
+        raise BudgetExceededError(f"{over[0].message}; {over[0].fix}", scope="campaign")

@@ -8,8 +8,9 @@ from tacitly_common.accounting.assessment import Advice, Assessment, assess
 from tacitly_common.accounting.planner import Settings
 from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.contract.policy import Policy
-from tacitly_common.errors import TacitlyError
+from tacitly_common.contract.policy import Policy, judge_plan
+from tacitly_common.errors import BudgetExceededError, TacitlyError
+from tacitly_common.wire.codes import ReplyCode
 
 
 class OutsidePolicyError(TacitlyError):
@@ -45,10 +46,9 @@ def record_guarantee(plan: CampaignPlan) -> RecordGuarantee:
     """ε of a window that is used in every participation, or the cap that the device enforces."""
     record, delta = plan.record, float(plan.delta)
     steps = record.steps * plan.participation.per_campaign
-    epsilon = epsilon_of_rdp(
-        rdp_of_steps(record.noise_multiplier, record.sample_rate, steps), plan.delta
-    )
-    return RecordGuarantee(min(epsilon, float(record.cap_epsilon)), delta)
+    spent = rdp_of_steps(record.noise_multiplier, record.sample_rate, steps)
+    epsilon = min(epsilon_of_rdp(spent, delta), float(record.cap_epsilon))
+    return RecordGuarantee(epsilon, delta)
 
 
 def plan_warnings(plan: CampaignPlan, now: datetime) -> tuple[Advice, ...]:
@@ -87,20 +87,30 @@ def plan_warnings(plan: CampaignPlan, now: datetime) -> tuple[Advice, ...]:
     return tuple(found)
 
 
-def over_policy(plan: CampaignPlan, policy: Policy) -> str | None:
-    """Which of the policy's budgets the plan's worst case alone exceeds, or None.
+def check_policy(plan: CampaignPlan, policy: Policy) -> None:
+    """Pass if the policy allows the plan and its budgets pay for it, were nothing spent yet.
 
-    A month's is checked for each of the plan's months: every participation is charged to all.
+    A month's budget is checked once for all of the plan's months: every participation is charged
+    to each of them.
+
+    Raises:
+        BudgetExceededError: the plan's worst case alone is more than a month's or a life's.
+        OutsidePolicyError: the plan is not what the policy lets plans be.
     """
-    for name, epsilon, cap in (
-        ("a month's data", policy.epoch_epsilon, policy.epoch_nano_rho),
-        ("a person's lifetime", policy.lifetime_epsilon, policy.lifetime_nano_rho),
+    for scope, whose, epsilon, cap in (
+        ("epoch", "a month's data", policy.epoch_epsilon, policy.epoch_nano_rho),
+        ("lifetime", "a person's lifetime", policy.lifetime_epsilon, policy.lifetime_nano_rho),
     ):
         if plan.cap_nano_rho > cap:
-            fit = cap // plan.cost_nano_rho
-            return (
+            raise BudgetExceededError(
                 f"the plan may cost a person {plan.cap_nano_rho} nano-ρ, the policy allows {cap} "
-                f"(ε {epsilon}) for {name}; allow {fit} participations instead of "
-                f"{plan.participation.per_campaign}, or plan more noise"
+                f"(ε {epsilon}) for {whose}; allow {cap // plan.cost_nano_rho} participations "
+                f"instead of {plan.participation.per_campaign}, or plan more noise",
+                scope=scope,
             )
-    return None
+    verdict = judge_plan(plan, policy)
+    if verdict is not ReplyCode.OK:
+        raise OutsidePolicyError(
+            f"the policy does not allow the plan: {verdict.name}; change the plan, or let two "
+            "officers approve another policy"
+        )

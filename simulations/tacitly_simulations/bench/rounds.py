@@ -17,7 +17,6 @@ from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_common.events import data_epochs
 from tacitly_server.bundle import app_hash, bundle
-from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.control import Control
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256, read_receipts
 from tacitly_simulations.bench.devices import (
@@ -185,7 +184,7 @@ class _Bench:
         """
         if self.plan == self.site.plan:
             return
-        create_campaign(self.site.server, self.plan, initial_model())
+        self.site.start_campaign(self.plan, initial_model())
         with Control.of(self.site.server, self.site.port) as control:
             control.start(self.fab, campaign=self.plan.hash)
 

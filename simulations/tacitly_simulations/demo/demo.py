@@ -292,17 +292,29 @@ def _protective_cohort(plan: CampaignPlan, rounds: int) -> int:
     return int(np.ceil(factor * plan.cohort.target))
 
 
-class _JournalLine(msgspec.Struct, frozen=True):
+class _Reply(msgspec.Struct, frozen=True):
+    """A journal's line of an answer to a task."""
+
     round: int
     code: str
     bytes: int
     sha256: str
 
 
+class _JournalLine(msgspec.Struct, frozen=True):
+    """Any line: `call` names what was asked of the desk, and is empty in an answer's."""
+
+    call: str = ""
+
+
 def _sent(agent: Agent) -> list[Sent]:
     lines = agent.home.egress_journal.read_bytes().splitlines()
-    journal = [msgspec.json.decode(line, type=_JournalLine) for line in lines]
-    return [Sent(line.round, line.code.lower(), line.bytes, line.sha256) for line in journal]
+    replies = [
+        msgspec.json.decode(line, type=_Reply)
+        for line in lines
+        if not msgspec.json.decode(line, type=_JournalLine).call
+    ]
+    return [Sent(reply.round, reply.code.lower(), reply.bytes, reply.sha256) for reply in replies]
 
 
 def _paid(agent: Agent) -> list[Sent]:
