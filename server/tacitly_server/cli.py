@@ -12,17 +12,12 @@ from pathlib import Path
 import click
 
 from tacitly_common.command import run_command
+from tacitly_server.ledger_commands import ledger
+from tacitly_server.options import home as _home
 
 _DEFAULT_PORT = 8000
 _DEFAULT_ENROLMENT_PORT = 8001
 
-_home = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=lambda: _default_home(),
-    show_default="the user's data directory",
-    help="The server's directory.",
-)
 _names = click.option(
     "--name",
     "names",
@@ -36,6 +31,9 @@ _port = click.IntRange(1, 65535)
 @click.group()
 def cli() -> None:
     """Run the aggregation server: one directory, one command (`up`)."""
+
+
+cli.add_command(ledger)
 
 
 def main() -> None:
@@ -58,6 +56,7 @@ def init(home: Path, names: tuple[str, ...]) -> None:
     click.echo(f"{'created' if created else 'nothing to do in'} {home}")
     click.echo(f"give officers {place.tls / 'ca.crt'}; devices get it with their invitation")
     click.echo(f"grant key {grant_public_key(place)}")
+    click.echo(f"give auditors {place.ledger_public_key}")
 
 
 @cli.command()
@@ -292,12 +291,6 @@ def _report(line: str) -> None:
     from datetime import UTC, datetime
 
     click.echo(f"{datetime.now(UTC):%H:%M:%S} {line}")
-
-
-def _default_home() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("tacitly-server")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from tacitly_server.rounds.budget import caps_of
 
 from ledgers import Books
 from officers import lax_policy
@@ -23,6 +22,7 @@ from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_server.home import ServerHome
 from tacitly_server.ledger.population import AttemptState, PopulationLedger
 from tacitly_server.officer import cli
+from tacitly_server.rounds.permit import caps_of
 
 PLAN = small_plan()
 OTHER = revise(PLAN, name="other")

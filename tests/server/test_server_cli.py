@@ -5,18 +5,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from agreement import approve, begin_log, sign
+from ledgers import PLAN, charge
 from our_server import new_campaign
 from tacitly_common.contract.acts import Start
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import LedgerError, TacitlyError, ValidationError
 from tacitly_server import cli
 from tacitly_server.bundle import app_hash
 from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.health import Status, write_status
 from tacitly_server.home import ServerHome
+from tacitly_server.ledger.place import LedgerPlace, open_ledger, witness_of
+from tacitly_server.private_files import write_private
 
 
 @pytest.fixture
@@ -46,6 +50,46 @@ def test_help_loads_nothing_heavy() -> None:
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_init_gives_the_ledger_a_key_that_nobody_else_reads(home: Path) -> None:
+    place = ServerHome(home)
+    assert place.ledger_key.stat().st_mode & 0o777 == 0o600
+    assert place.ledger_public_key.read_text() == witness_of(place).public_key + "\n"
+
+
+def test_an_older_ledger_is_used_again_only_after_reconciling(home: Path, tmp_path: Path) -> None:
+    place, copy = ServerHome(home), tmp_path / "backup.db"
+
+    def spend(round_number: int) -> None:
+        with open_ledger(place) as ledger:
+            charge(ledger, ledger.plan(PLAN, round_number))
+
+    spend(1)
+    assert "written to" in run("ledger", "backup", "--home", home, copy)
+    spend(2)
+    assert "ledger reconcile" in run("ledger", "restore", "--home", home, copy)
+    with pytest.raises(LedgerError, match="older copy"):
+        spend(3)
+    assert run("ledger", "reconcile", "--home", home).startswith("1 attempts charged")
+    spend(3)
+    place.ledger_witness.unlink()
+    assert refused("ledger", "reconcile", "--home", home).exit_code == 5
+    assert "agree" in run("ledger", "reconcile", "--witness-lost", "--home", home)
+
+
+def test_the_ledger_and_its_witness_may_lie_elsewhere(home: Path, tmp_path: Path) -> None:
+    place = ServerHome(home)
+    elsewhere = LedgerPlace(f"sqlite:///{tmp_path}/other.db", f"{tmp_path}/witness.jsonl")
+    write_private(place.ledger_place, msgspec.json.encode(elsewhere))
+    with open_ledger(place) as ledger:
+        charge(ledger, ledger.plan(PLAN, 1))
+    assert (tmp_path / "other.db").exists()
+    assert (tmp_path / "witness.jsonl").exists()
+    assert not place.population_database.exists()
+    write_private(place.ledger_place, b'{"databse": "x"}')
+    with pytest.raises(ValidationError, match=r"ledger\.json.*databse"):
+        open_ledger(place)
 
 
 def test_an_error_is_one_line_and_its_exit_code(tmp_path: Path) -> None:

@@ -43,6 +43,8 @@ def lock(connection: Connection) -> None:
     SQLite's BEGIN IMMEDIATE is this lock already.
     """
     if connection.dialect.name == "postgresql":
+        # The attempts first, as everybody does who changes one: a restore waits for them there.
+        connection.execute(text("LOCK TABLE attempts IN ROW EXCLUSIVE MODE"))
         connection.execute(text("LOCK TABLE journal IN EXCLUSIVE MODE"))
 
 

@@ -67,11 +67,11 @@ def summary(where: Path | str, caps: Caps | None = None) -> Summary:
         largest_spent_nano_rho=largest,
         attempts=attempts,
         entries=entries,
-        distribution=_distribution(totals, end),
+        distribution=distribution(totals, end),
     )
 
 
-def _distribution(totals: list[int], end: int) -> tuple[Bucket, ...]:
+def distribution(totals: list[int], end: int) -> tuple[Bucket, ...]:
     bounds = [end * k // _BUCKETS for k in range(_BUCKETS + 1)]
     counts = [sum(low < spent <= high for spent in totals) for low, high in pairwise(bounds)]
     hidden = {k for k, count in enumerate(counts) if 0 < count < LEAST_COUNT}
