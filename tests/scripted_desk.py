@@ -62,13 +62,19 @@ def authority() -> bytes:
 
 @dataclass
 class Desk(EnrolmentServicer):
-    """Serves `lines` as the officers' log. `spoil` may change an answer to Enrol."""
+    """Serves `lines` as the officers' log.
+
+    `spoil` may change an answer to Enrol; `before` is called at each call's begin.
+    """
 
     lines: list[bytes]
     address: str = ""
     register: Callable[[bytes], int] = lambda _pem: 42
     refuses: tuple[grpc.StatusCode, str] | None = None
     spoil: Callable[[EnrolResponse], None] = lambda _response: None
+    before: Callable[[], object] = lambda: None
+    most_entries: int = 1_000
+    renewal: bytes = b""
     refreshes: list[RefreshRequest] = field(default_factory=list)
     withdrawn: list[WithdrawRequest] = field(default_factory=list)
 
@@ -94,7 +100,8 @@ class Desk(EnrolmentServicer):
     def Refresh(self, request: RefreshRequest, context: grpc.ServicerContext) -> RefreshResponse:  # noqa: N802
         self._refuse(context)
         check_request(request, _key_of(request.certificate))
-        answer = RefreshResponse(entries=self.lines[request.log_length :])
+        served = self.lines[request.log_length :][: self.most_entries]
+        answer = RefreshResponse(entries=served, certificate=self.renewal)
         self.refreshes.append(request)
         return answer
 
@@ -105,6 +112,7 @@ class Desk(EnrolmentServicer):
         return WithdrawResponse()
 
     def _refuse(self, context: grpc.ServicerContext) -> None:
+        self.before()
         if self.refuses is not None:
             context.abort(*self.refuses)
 

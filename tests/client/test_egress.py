@@ -15,14 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tacitly_client.node import egress
-from tacitly_client.node.egress import (
-    Address,
-    EgressError,
-    EgressJournal,
-    SealedReply,
-    seal,
-    seal_fault,
-)
+from tacitly_client.node.egress import Address, SealedReply, seal, seal_fault
+from tacitly_client.node.egress_journal import EgressError, EgressJournal
 from tacitly_client.node.flower_port import (
     ObjectTree,
     ProtoMessage,

@@ -128,6 +128,7 @@ def measure_rounds(
         return rounds_plan(
             name,
             rounds,
+            campaigns=len(SETTINGS),
             app_hash=app_hash(),
             initial_model_hash=model_sha256(model),
             data_epochs=data_epochs(event for person in people for event in person.events),
@@ -136,9 +137,12 @@ def measure_rounds(
     plans = {setting.name: plan(setting.name) for setting in SETTINGS}
     stock = stock_bundle(root / "stock-bundle")
     with (
-        Deployment.create(root / "site", plans[SETTINGS[0].name], model) as site,
+        Deployment.create(
+            root / "site", plans[SETTINGS[0].name], model, campaigns=len(SETTINGS)
+        ) as site,
         CountingProxy(site.port) as proxy,
     ):
+        site.restart_server()
         server = Server(f"127.0.0.1:{proxy.port}", site.server.tls / "ca.crt")
         report("installing two devices")
         for number, person in enumerate(people):
@@ -165,8 +169,8 @@ class _Bench:
 
     def row(self, idle_seconds: float) -> Row:
         """Every round of the campaign, then devices without one."""
-        commands = self._commands()
         self._start()
+        commands = self._commands()
         with running(commands) as devices:
             with PeakMemory(devices) as peak:
                 moments = self._watch(devices)

@@ -67,8 +67,12 @@ class Deployment:
     agents: list[Agent] = field(default_factory=list)
 
     @classmethod
-    def create(cls, root: Path, plan: CampaignPlan, model: NDArray[np.float32]) -> Self:
+    def create(
+        cls, root: Path, plan: CampaignPlan, model: NDArray[np.float32], *, campaigns: int = 1
+    ) -> Self:
         """Initialise and start the server, and have its officers start the campaign.
+
+        The policy's budgets are those of so many campaigns like it, one after the other.
 
         Raises:
             DeploymentError: a command failed.
@@ -77,7 +81,7 @@ class Deployment:
         server, office = ServerHome(root / "server"), Office(root / "officers", _run)
         deployment = cls(root, plan, _free_port(), _free_port(), server, office)
         deployment._server_command("init")
-        office.begin_log(server.root, policy_for(plan))
+        office.begin_log(server.root, policy_for(plan, campaigns=campaigns))
         deployment.start_server()
         try:
             deployment.start_campaign(plan, model)
@@ -118,6 +122,16 @@ class Deployment:
                 return
             time.sleep(0.2)
         raise DeploymentError(f"the server did not start; see {self._log('server')}")
+
+    def restart_server(self) -> None:
+        """End the server and start it anew: now it keeps to the deployment's own campaign.
+
+        Raises:
+            DeploymentError: as `start_server`.
+        """
+        if self.supervisor is not None:
+            _end([self.supervisor])
+        self.start_server()
 
     def add_agent(self, name: str, events: Iterable[Event], *, poll_seconds: float = 0.5) -> Agent:
         """Invite a person, enrol an agent, fill its store by replay and join the campaign.

@@ -15,6 +15,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from tacitly_common.accounting.subject import epsilon_of
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.contract.policy import Policy
 
@@ -22,9 +23,10 @@ OFFICERS: Final = ("ada", "bea", "cyn")
 Run = Callable[[list[str]], bytes]
 
 
-def policy_for(plan: CampaignPlan) -> Policy:
-    """A policy that the plan just keeps: what this organisation runs is this plan."""
-    epsilon = Decimal(math.ceil(plan.worst_case.epsilon) + 1)
+def policy_for(plan: CampaignPlan, *, campaigns: int = 1) -> Policy:
+    """A policy that the plan just keeps, with budgets for so many campaigns like it."""
+    worst = epsilon_of(campaigns * plan.cap_nano_rho, float(plan.delta))
+    epsilon = Decimal(math.ceil(worst) + 1)
     return Policy(
         purposes=(plan.purpose,),
         highest_level=plan.tokens.level,
