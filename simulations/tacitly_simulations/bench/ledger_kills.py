@@ -221,6 +221,8 @@ def _look(place: Place) -> tuple[int, int, list[str]]:
                 charges[key] = subjects, epochs
             if what == "released" and key not in charges:
                 problems.append(f"{key} was released and not charged")
+            if what == "released" and ledger.state(key) is not AttemptState.RELEASED:
+                problems.append(f"{key} was told to be released and is {ledger.state(key)}")
         for key, (subjects, epochs) in charges.items():
             try:  # the very same charge again: "already", or it is not what was told
                 new = ledger.charge(
