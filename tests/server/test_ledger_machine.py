@@ -2,9 +2,11 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -36,6 +38,11 @@ ALLOWED = {
     (AttemptState.CHARGED, AttemptState.RELEASED),
     (AttemptState.CHARGED, AttemptState.LOST),
 }
+_BEFORE = {after: before for before, after in ALLOWED} | {
+    AttemptState.PLANNED: None,
+    AttemptState.CHARGED: AttemptState.PLANNED,
+}
+_ENDS = (AttemptState.RELEASED, AttemptState.LOST, AttemptState.VOID)
 Charge = tuple[frozenset[str], tuple[str, ...], int]
 
 
@@ -44,10 +51,19 @@ class KilledError(Exception):
 
 
 class DyingWitness(Witness):
-    """Of a process that is killed after the charge is committed and before it is witnessed."""
+    """Of a process that is killed after a change is committed and before it is witnessed."""
 
     def catch_up(self, engine: Engine) -> None:
         raise KilledError
+
+
+@dataclass(frozen=True)
+class Step:
+    """A change of an attempt; `charge` if it is one."""
+
+    key: AttemptKey
+    state: AttemptState
+    charge: Charge | None = None
 
 
 @dataclass
@@ -56,8 +72,13 @@ class Truth:
 
     states: dict[AttemptKey, AttemptState] = field(default_factory=dict)
     charges: dict[AttemptKey, Charge] = field(default_factory=dict)
-    unwitnessed: list[AttemptKey] = field(default_factory=list)
+    unwitnessed: list[Step] = field(default_factory=list)
     lines: set[int] = field(default_factory=set)
+
+    def take(self, step: Step) -> None:
+        self.states[step.key] = step.state
+        if step.charge is not None:
+            self.charges[step.key] = step.charge
 
     def spent(self) -> Counter[tuple[str, str]]:
         """By (subject, scope): lifetime, plan or month."""
@@ -95,8 +116,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.books = Books(self.new_where(directory), directory)
         self.writers = [self.books.open() for _ in range(3)]
         self.truth = Truth()
-        self.seen: dict[AttemptKey, Charge] = {}  # what the witness saw
-        self.released: set[AttemptKey] = set()  # what a caller was told is released
+        self.seen: list[Step] = []  # what the witness saw
         self.numbers = itertools.count(1)
         self.last_line = 0
 
@@ -105,33 +125,62 @@ class LedgerMachine(RuleBasedStateMachine):
         """A line of the witness is of an entry that the database does not have."""
         return self.last_line != 0 and self.last_line not in self.truth.lines
 
+    def commit(self, step: Step, *, killed: bool) -> None:
+        """The database has the step, and the witness too unless the process was killed."""
+        self.truth.take(step)
+        self.truth.unwitnessed.append(step)
+        if not killed:
+            self.witness()
+
     def witness(self) -> None:
-        """Every committed charge gets its line."""
-        for key in self.truth.unwitnessed:
-            self.seen[key] = self.truth.charges[key]
-            self.last_line = next(self.numbers)
-            self.truth.lines.add(self.last_line)
+        """Every committed step gets its line."""
+        for step in self.truth.unwitnessed:
+            self.seen.append(step)
+            self.new_line()
         self.truth.unwitnessed = []
+
+    def new_line(self) -> None:
+        self.last_line = next(self.numbers)
+        self.truth.lines.add(self.last_line)
+
+    @contextmanager
+    def writer(self, number: int, *, killed: bool) -> Iterator[PopulationLedger]:
+        """An open ledger; one whose process dies before it can witness anything."""
+        if not killed:
+            yield self.writers[number]
+            return
+        witness = self.books.witness
+        with PopulationLedger(self.books.where, DyingWitness(witness.path, witness.key)) as ledger:
+            yield ledger
 
     @rule(
         target=keys,
-        writer=st.integers(0, 2),
+        number=st.integers(0, 2),
         plan_hash=st.sampled_from((PLAN, OTHER_PLAN)),
         round_number=st.integers(1, 2),
+        killed=st.booleans(),
     )
-    def plan(self, writer: int, plan_hash: str, round_number: int) -> object:
-        if self.blocked:
-            with pytest.raises(LedgerError, match="older copy"):
-                self.writers[writer].plan(plan_hash, round_number)
-            return multiple()
-        key = self.writers[writer].plan(plan_hash, round_number)
-        assert key not in self.truth.states
-        self.truth.states[key] = AttemptState.PLANNED
+    def plan(self, number: int, plan_hash: str, round_number: int, killed: bool) -> object:
+        with self.writer(number, killed=killed) as ledger:
+            if self.blocked:
+                with pytest.raises(LedgerError, match="older copy"):
+                    ledger.plan(plan_hash, round_number)
+                return multiple()
+            same = [
+                k for k in self.truth.states if (k.plan_hash, k.round) == (plan_hash, round_number)
+            ]
+            key = AttemptKey(plan_hash, round_number, len(same) + 1)
+            if killed:
+                with pytest.raises(KilledError):
+                    ledger.plan(plan_hash, round_number)
+            else:
+                assert ledger.plan(plan_hash, round_number) == key
+        self.commit(Step(key, AttemptState.PLANNED), killed=killed)
         return key
 
     @rule(
         key=keys,
-        writer=st.integers(0, 2),
+        number=st.integers(0, 2),
         subjects=st.frozensets(st.sampled_from(SUBJECTS), min_size=1),
         epochs=st.sampled_from((TWO_MONTHS[:1], TWO_MONTHS)),
         cost=st.sampled_from((7, 10)),
@@ -140,77 +189,77 @@ class LedgerMachine(RuleBasedStateMachine):
     def charge(
         self,
         key: AttemptKey,
-        writer: int,
+        number: int,
         subjects: frozenset[str],
         epochs: tuple[str, ...],
         cost: int,
         killed: bool,
     ) -> None:
-        ledger, charge = self.writers[writer], (subjects, epochs, cost)
-        if killed:
-            witness = self.books.witness
-            ledger = PopulationLedger(self.books.where, DyingWitness(witness.path, witness.key))
-
-        def attempt() -> bool:
-            return ledger.charge(
-                key, sorted(subjects), epochs=epochs, cost_nano_rho=cost, caps=CAPS
-            )
-
-        expected: bool | type[Exception]
+        charge = (subjects, epochs, cost)
         state = self.truth.states.get(key)
-        if state is None:
-            expected = LedgerError
-        elif state is not AttemptState.PLANNED:
-            expected = False if self.truth.charges.get(key) == charge else LedgerError
-            if expected is False and self.blocked:
-                expected = LedgerError
-        elif not self.truth.fits(key, charge):
-            expected = BudgetExceededError
-        else:
-            expected = LedgerError if self.blocked else True
-            if not self.blocked:
-                self.truth.states[key] = AttemptState.CHARGED
-                self.truth.charges[key] = charge
-                self.truth.unwitnessed.append(key)
-        if isinstance(expected, bool) and killed:
-            expected = KilledError
-        elif isinstance(expected, bool):
-            self.witness()
-        if isinstance(expected, bool):
-            assert attempt() is expected
-        else:
-            with pytest.raises((expected, KilledError) if killed else expected):
-                attempt()
-        if killed:
-            ledger.close()
+        refusal: type[Exception] | None = None
+        if state is AttemptState.PLANNED and not self.truth.fits(key, charge):
+            refusal = BudgetExceededError
+        elif state is None or (
+            state is not AttemptState.PLANNED and self.truth.charges.get(key) != charge
+        ):
+            refusal = LedgerError
+        elif self.blocked:
+            # A process that dies at the witness does not get as far as to see that.
+            refusal = (LedgerError, KilledError) if killed else LedgerError  # type: ignore[assignment]
+        elif killed:
+            refusal = KilledError
+        with self.writer(number, killed=killed) as ledger:
 
-    @rule(key=keys, writer=st.integers(0, 2))
-    def replay(self, key: AttemptKey, writer: int) -> None:
+            def attempt() -> bool:
+                return ledger.charge(
+                    key, sorted(subjects), epochs=epochs, cost_nano_rho=cost, caps=CAPS
+                )
+
+            if refusal is None:
+                assert attempt() is (state is AttemptState.PLANNED)
+            else:
+                with pytest.raises(refusal):
+                    attempt()
+        if refusal in (None, KilledError):
+            if state is AttemptState.PLANNED:
+                self.commit(Step(key, AttemptState.CHARGED, charge), killed=killed)
+            elif not killed:
+                self.witness()
+
+    @rule(key=keys, number=st.integers(0, 2))
+    def replay(self, key: AttemptKey, number: int) -> None:
         charge = self.truth.charges.get(key)
         if charge is None or self.blocked:
             return
         subjects, epochs, cost = charge
-        self.witness()
-        assert not self.writers[writer].charge(
+        assert not self.writers[number].charge(
             key, sorted(subjects), epochs=epochs, cost_nano_rho=cost, caps=CAPS
         )
+        self.witness()
 
-    @rule(key=keys, writer=st.integers(0, 2), state=st.sampled_from(AttemptState))
-    def mark(self, key: AttemptKey, writer: int, state: AttemptState) -> None:
+    @rule(
+        key=keys,
+        number=st.integers(0, 2),
+        state=st.sampled_from(AttemptState),
+        killed=st.booleans(),
+    )
+    def mark(self, key: AttemptKey, number: int, state: AttemptState, killed: bool) -> None:
         result = RESULT if state is AttemptState.RELEASED else None
-        if not self.blocked and (self.truth.states.get(key), state) in ALLOWED:
-            self.writers[writer].mark(key, state, result_sha256=result)
-            self.truth.states[key] = state
-            if state is AttemptState.RELEASED:
-                self.released.add(key)
-        else:
-            with pytest.raises(LedgerError):
-                self.writers[writer].mark(key, state, result_sha256=result)
+        allowed = not self.blocked and (self.truth.states.get(key), state) in ALLOWED
+        with self.writer(number, killed=killed) as ledger:
+            if allowed and not killed:
+                ledger.mark(key, state, result_sha256=result)
+            else:
+                with pytest.raises(KilledError if allowed else LedgerError):
+                    ledger.mark(key, state, result_sha256=result)
+        if allowed:
+            self.commit(Step(key, state), killed=killed)
 
-    @rule(writer=st.integers(0, 2))
-    def reopen(self, writer: int) -> None:
-        self.writers[writer].close()
-        self.writers[writer] = self.books.open()
+    @rule(number=st.integers(0, 2))
+    def reopen(self, number: int) -> None:
+        self.writers[number].close()
+        self.writers[number] = self.books.open()
 
     @rule(target=backups)
     def back_up(self) -> object:
@@ -218,28 +267,34 @@ class LedgerMachine(RuleBasedStateMachine):
         if self.blocked:
             with pytest.raises(LedgerError, match="older copy"):
                 backup(self.books.where, path, self.books.witness)
+            assert not path.exists()
             return multiple()
-        self.witness()
         backup(self.books.where, path, self.books.witness)
+        self.witness()
         return path, deepcopy(self.truth)
 
     @rule(copy=backups)
     def restore(self, copy: tuple[Path, Truth]) -> None:
         path, truth = copy
         self.truth = deepcopy(truth)
-        assert restore(path, self.books.where, self.books.witness) is not self.blocked
+        # Restored twice within a second, a journal would rightly be the very same.
+        moment = datetime.fromtimestamp(next(self.numbers), UTC)
+        in_order = restore(path, self.books.where, self.books.witness, now=lambda: moment)
+        assert in_order is not self.blocked
+        if not self.blocked:
+            self.new_line()
 
     @rule()
     def reconcile(self) -> None:
-        missing = {
-            key: charge for key, charge in self.seen.items() if key not in self.truth.charges
-        }
-        assert reconcile(self.books.where, self.books.witness) == len(missing) * self.blocked
+        before = set(self.truth.charges)
         if self.blocked:
-            self.truth.charges |= missing
-            self.truth.states |= dict.fromkeys(missing, AttemptState.CHARGED)
-            self.last_line = next(self.numbers)
-            self.truth.lines.add(self.last_line)
+            for step in self.seen:
+                now = self.truth.states.get(step.key)
+                if now is _BEFORE[step.state]:
+                    self.truth.take(step)
+            self.new_line()
+        charged = len(set(self.truth.charges) - before)
+        assert reconcile(self.books.where, self.books.witness) == charged
 
     @invariant()
     def agrees(self) -> None:
@@ -257,9 +312,10 @@ class LedgerMachine(RuleBasedStateMachine):
             for month in TWO_MONTHS:
                 assert ledger.spent_nano_rho(subject, epoch=month) == spent[subject, month]
         if not self.blocked:
-            # Whatever was acted on is paid for, through every restore.
-            assert self.seen.items() <= self.truth.charges.items()
-            assert self.released <= set(self.truth.charges)
+            # Whatever was acted on is paid for, through every restore, and stands where it stood.
+            for step in self.seen:
+                assert step.charge in (None, self.truth.charges.get(step.key))
+                assert step.state not in _ENDS or self.truth.states[step.key] is step.state
 
     def teardown(self) -> None:
         for writer in self.writers:

@@ -3,12 +3,11 @@
     backup      a consistent copy while charges go on: one SQLite file, whatever the database is;
                 it is a ledger itself and can be verified
     restore     the copy becomes the ledger, in one transaction
-    reconcile   what the witness saw charged and the ledger does not hold is charged, as it was
+    reconcile   what the witness saw and the ledger does not hold is done again, as it was
 
 After `restore`, or when a database file was replaced by hand, the ledger is behind its witness:
-nothing can be written to it until `reconcile`. Whoever was charged in the gap has spent exactly
-that again; the attempts come back as CHARGED, and the campaign's recovery decides whether their
-results are there.
+nothing can be written to it until `reconcile`. Then each attempt of the gap stands where it stood,
+and whoever was charged has spent exactly that again.
 """
 
 from collections.abc import Callable
@@ -25,15 +24,17 @@ from tacitly_server.ledger.database import open_database, reading, writing
 from tacitly_server.ledger.export import verify_database
 from tacitly_server.ledger.journal import Kind
 from tacitly_server.ledger.population import (
+    FOLLOWS,
     AttemptKey,
     AttemptState,
     check_same_charge,
     find,
-    journal_charge,
+    finish,
     write_charge,
 )
 from tacitly_server.ledger.tables import ATTEMPTS, METADATA
 from tacitly_server.ledger.witness import Witness, WitnessLine, holds
+from tacitly_server.private_files import sync_directory
 
 _BATCH: Final = 5_000
 
@@ -41,10 +42,10 @@ Now = Callable[[], datetime]
 
 
 def backup(where: Path | str, path: Path, witness: Witness) -> None:
-    """Copy the ledger, and who is who, to a new file (0600).
+    """Copy the ledger, and who is who, to a new file (0600), which appears when it is whole.
 
-    What is in the copy is witnessed first: else a charge that a crash kept from the witness could
-    come back under a name that was given to another one meanwhile.
+    Whatever is in the copy is witnessed before: else an entry that a crash kept from the witness
+    could come back under a name that was given to another attempt meanwhile.
 
     Raises:
         LedgerError: there is no ledger, it is behind its witness, or a file cannot be written.
@@ -52,17 +53,22 @@ def backup(where: Path | str, path: Path, witness: Witness) -> None:
     """
     if path.exists():
         raise ValidationError(f"{path} exists already; name a new file")
+    partial = path.with_name(f".{path.name}.partial")
+    partial.unlink(missing_ok=True)
     source = open_database(where, create=False)
     try:
-        witness.catch_up(source)
-        target = open_database(path)
+        target = open_database(partial)
         try:
             with reading(source) as old, writing(target) as new:
                 _copy(old, new)
         finally:
             target.dispose()
+        witness.catch_up(source)
+        partial.rename(path)
+        sync_directory(path.parent)
     finally:
         source.dispose()
+        partial.unlink(missing_ok=True)
 
 
 def restore(
@@ -72,7 +78,7 @@ def restore(
     *,
     now: Now = lambda: datetime.now(UTC),
 ) -> bool:
-    """Make a backup the ledger. False: it is behind the witness, and `reconcile` must follow.
+    """Make a backup the ledger. False: it is behind its witness, and `reconcile` must follow.
 
     Raises:
         LedgerError: the backup is damaged (nothing was changed), or cannot be read or written.
@@ -89,8 +95,12 @@ def restore(
             _copy(old, new)
             _, head = journal.head(new)
             journal.append(new, Kind.RESTORED, now=now(), digest=head)
+            witness.sign(new, now())
             last = witness.last()
-            return last is None or holds(new, last.checkpoint)
+            in_order = last is not None and holds(new, last.checkpoint)
+        if in_order:
+            witness.catch_up(target)
+        return in_order
     finally:
         source.dispose()
         target.dispose()
@@ -103,7 +113,7 @@ def reconcile(
     witness_lost: bool = False,
     now: Now = lambda: datetime.now(UTC),
 ) -> int:
-    """Charge what the ledger lacks; how many attempts that were. Doing it twice charges once.
+    """Make up for what the ledger lacks; how many attempts were charged. Twice charges once.
 
     `witness_lost` is the operator's word that the witness is gone for good and that this ledger
     is the newest: a new witness is begun.
@@ -124,7 +134,7 @@ def reconcile(
             else:
                 return 0
             lines = () if last is None else witness.lines()
-            charged = sum(_charge_again(connection, line, now) for line in lines)
+            charged = sum(_take_again(connection, line, now) for line in lines)
             _, head = journal.head(connection)
             journal.append(
                 connection,
@@ -140,26 +150,41 @@ def reconcile(
     return charged
 
 
-def _charge_again(connection: Connection, line: WitnessLine, now: Now) -> bool:
-    """Charge a witnessed attempt as it was, unless the ledger holds it. True if charged now."""
+def _take_again(connection: Connection, line: WitnessLine, now: Now) -> bool:
+    """Take a witnessed step of an attempt, unless the ledger holds it. True if it charged.
+
+    A name is given to one attempt ever, for each is witnessed before it is used: what the ledger
+    has of an attempt is the beginning of what the witness has, or the other way round.
+    """
     entry = line.entry
-    if entry.get("kind") != Kind.CHARGED:
+    if entry.get("kind") not in set(AttemptState):
         return False
     key = AttemptKey(str(entry["plan_hash"]), int(entry["round"] or 0), int(entry["attempt"] or 0))
-    cost = int(entry["cost_nano_rho"] or 0)
-    rows = [(s, epoch, cost) for s in line.subjects for epoch in str(entry["epochs"]).split(",")]
-    if connection.execute(select(ATTEMPTS.c.id).where(key.row)).first() is None:
-        connection.execute(
-            insert(ATTEMPTS).values(**key.facts, state=AttemptState.PLANNED, cost_nano_rho=0)
-        )
-        journal.append(connection, Kind.PLANNED, now=now(), **key.facts)
-    attempt = find(connection, key)
-    if attempt.state != AttemptState.PLANNED:
-        check_same_charge(connection, key, attempt.id, rows)
+    step = AttemptState(str(entry["kind"]))
+    if step is AttemptState.PLANNED:
+        if connection.execute(select(ATTEMPTS.c.id).where(key.row)).first() is None:
+            connection.execute(insert(ATTEMPTS).values(**key.facts, state=step, cost_nano_rho=0))
+            journal.append(connection, Kind.PLANNED, now=now(), **key.facts)
         return False
-    write_charge(connection, key, attempt.id, rows, caps=None)
-    journal_charge(connection, key, rows, _caps(entry), now=now())
-    return True
+    attempt = find(connection, key)
+    if step is AttemptState.CHARGED:
+        cost, epochs = int(entry["cost_nano_rho"] or 0), str(entry["epochs"]).split(",")
+        rows = [(subject, epoch, cost) for subject in line.subjects for epoch in epochs]
+        if attempt.state != AttemptState.PLANNED:
+            check_same_charge(connection, key, attempt.id, rows)
+            return False
+        write_charge(connection, key, attempt.id, rows, caps=None)
+        journal.append_charge(connection, key.facts, rows, _caps(entry), now=now())
+        return True
+    if attempt.state == FOLLOWS[step]:
+        result = None if entry["digest"] is None else str(entry["digest"])
+        finish(connection, key, step, result, now=now())
+    elif attempt.state != step:
+        raise LedgerError(
+            f"round {key.round} attempt {key.attempt} is {attempt.state} in the ledger and {step} "
+            "in the witness: they are not of the same ledger"
+        )
+    return False
 
 
 def _caps(entry: dict[str, str | int | None]) -> Caps | None:

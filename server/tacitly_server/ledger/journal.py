@@ -9,18 +9,21 @@ What is hashed is defined in `tacitly_common.verify_ledger`, for auditors to rea
     released     the attempt, digest (SHA-256 of the released model)
     lost, void   the attempt
     restored     digest: the head of the backup that replaced the ledger
-    reconciled   digest: the witnessed head whose gap is now charged; subjects: attempts charged
+    reconciled   digest: the witnessed head whose gap is made up for; subjects: attempts charged
 
 Kinds never change meaning; a reader refuses those that it does not know.
 """
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Connection, insert, select, text
 
-from tacitly_common.verify_ledger import ENTRY_FIELDS, GENESIS, entry_hash
+from tacitly_common.accounting.caps import Caps
+from tacitly_common.verify_ledger import ENTRY_FIELDS, GENESIS, charges_digest, entry_hash
+from tacitly_server.ledger.budgets import by_scope
 from tacitly_server.ledger.tables import JOURNAL
 
 
@@ -66,6 +69,31 @@ def append(connection: Connection, kind: Kind, *, now: datetime, **facts: str | 
         "previous": previous,
     }
     connection.execute(insert(JOURNAL).values(**entry, hash=entry_hash(entry)))
+
+
+def append_charge(
+    connection: Connection,
+    key: Mapping[str, str | int],
+    rows: Sequence[tuple[str, str, int]],
+    caps: Caps | None,
+    *,
+    now: datetime,
+) -> None:
+    """The entry that binds the charges (subject, month, nano-ρ) of an attempt."""
+    limits: dict[str, int] = {}
+    if caps is not None:
+        limits = {f"{scope}_cap_nano_rho": cap for scope, cap in by_scope(caps).items()}
+    append(
+        connection,
+        Kind.CHARGED,
+        now=now,
+        **key,
+        **limits,
+        cost_nano_rho=rows[0][2],
+        epochs=",".join(sorted({epoch for _, epoch, _ in rows})),
+        subjects=len({subject for subject, _, _ in rows}),
+        digest=charges_digest(rows),
+    )
 
 
 def timestamp(now: datetime) -> str:

@@ -12,8 +12,8 @@ The law of its records (never changes meaning; unknown states are refused):
 An attempt that a crash left CHARGED without a durable result is LOST: the round is tried again
 under a new number and a new charge.
 
-Each change is journaled in its own transaction (`journal.py`) and each charge witnessed before
-`charge` returns (`witness.py`). A ledger that is behind its witness takes no change at all.
+Each change is journaled in its own transaction (`journal.py`) and witnessed before the call
+returns (`witness.py`). A ledger that is behind its witness takes no change at all.
 """
 
 from collections.abc import Callable, Collection, Iterator
@@ -31,7 +31,6 @@ from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import ParticipationLimits
 from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_common.validation import calendar_months, positive_integer, sha256_hex
-from tacitly_common.verify_ledger import charges_digest
 from tacitly_server.ledger import budgets, journal, participation
 from tacitly_server.ledger.database import open_database, reading, writing
 from tacitly_server.ledger.journal import Kind
@@ -49,7 +48,8 @@ class AttemptState(StrEnum):
     VOID = "void"
 
 
-_FOLLOWS: Final = {
+# How an attempt may end, and from where.
+FOLLOWS: Final = {
     AttemptState.VOID: AttemptState.PLANNED,
     AttemptState.RELEASED: AttemptState.CHARGED,
     AttemptState.LOST: AttemptState.CHARGED,
@@ -158,7 +158,7 @@ class PopulationLedger:
         Raises:
             BudgetExceededError: it would overdraw a subject; nobody was charged.
             LedgerError: the attempt was not planned, was voided, or was charged differently; or as
-                `plan`. If only witnessing failed, the charge stands and must not be acted on.
+                `plan`. If only witnessing failed, the charge stands, and nothing may be sent.
             ValidationError: no subject or month, one twice, or a cost that is no positive integer.
         """
         positive_integer(cost_nano_rho=cost_nano_rho)
@@ -177,9 +177,7 @@ class PopulationLedger:
             else:
                 write_charge(connection, key, attempt.id, rows, caps)
                 self._lock(connection, witness)
-                journal_charge(connection, key, rows, caps, now=self._now())
-                witness.sign(connection, self._now())
-        witness.catch_up(self._engine)
+                journal.append_charge(connection, key.facts, rows, caps, now=self._now())
         return new
 
     def mark(
@@ -202,15 +200,13 @@ class PopulationLedger:
             sha256_hex(result_sha256=result_sha256)
         with self._writing() as (connection, witness):
             attempt = find(connection, key)
-            if _FOLLOWS.get(state) != attempt.state:
+            if FOLLOWS.get(state) != attempt.state:
                 raise LedgerError(
                     f"round {key.round} attempt {key.attempt} is {attempt.state} and cannot "
                     f"become {state}"
                 )
-            connection.execute(update(ATTEMPTS).where(key.row).values(state=state))
             self._lock(connection, witness)
-            facts = key.facts | ({} if result_sha256 is None else {"digest": result_sha256})
-            journal.append(connection, Kind(state.value), now=self._now(), **facts)
+            finish(connection, key, state, result_sha256, now=self._now())
 
     def state(self, key: AttemptKey) -> AttemptState | None:
         """Where an attempt stands, or None if it was never planned."""
@@ -300,6 +296,9 @@ class PopulationLedger:
             raise LedgerError("this ledger was opened without its witness and can only be read")
         with writing(self._engine) as connection:
             yield connection, self._witness
+            journal.lock(connection)
+            self._witness.sign(connection, self._now())
+        self._witness.catch_up(self._engine)
 
     def _lock(self, connection: Connection, witness: Witness) -> None:
         journal.lock(connection)
@@ -335,29 +334,18 @@ def write_charge(
     )
 
 
-def journal_charge(
+def finish(
     connection: Connection,
     key: AttemptKey,
-    rows: list[tuple[str, str, int]],
-    caps: Caps | None,
+    state: AttemptState,
+    result_sha256: str | None,
     *,
     now: datetime,
 ) -> None:
-    """The entry that binds the charges; the journal is locked."""
-    limits: dict[str, Any] = {}
-    if caps is not None:
-        limits = {f"{scope}_cap_nano_rho": cap for scope, cap in budgets.by_scope(caps).items()}
-    journal.append(
-        connection,
-        Kind.CHARGED,
-        now=now,
-        **key.facts,
-        **limits,
-        cost_nano_rho=rows[0][2],
-        epochs=",".join(sorted({epoch for _, epoch, _ in rows})),
-        subjects=len({subject for subject, _, _ in rows}),
-        digest=charges_digest(rows),
-    )
+    """Write how an attempt ended; the law was looked at and the journal is locked."""
+    connection.execute(update(ATTEMPTS).where(key.row).values(state=state))
+    facts = key.facts | ({} if result_sha256 is None else {"digest": result_sha256})
+    journal.append(connection, Kind(state.value), now=now, **facts)
 
 
 def check_same_charge(

@@ -1,14 +1,14 @@
-"""The witness: a file outside the database that remembers what was charged.
+"""The witness: a file outside the database that remembers what was journaled.
 
-A backup that is put back would give everybody the budget that they spent since. Therefore each
-charge, after it is committed and before anything is sent, leaves a line here: a signed checkpoint
-of the journal, the journal's entry and the subjects. A ledger that does not hold the last line's
-entry is an older copy, or another one, and nothing may be written to it until
-`tacitly_server.ledger.backup.reconcile` has charged what it lacks.
+A backup that is put back would give everybody the budget that they spent since, and attempts the
+names of others. Therefore each entry of the journal, after it is committed and before anything is
+done upon it, leaves a line here: a signed checkpoint, the entry, and the subjects that it charged.
+A ledger that does not hold the last line's entry is an older copy, or another one, and nothing
+may be written to it until `tacitly_server.ledger.backup.reconcile` has made up for what it lacks.
 
     line = canonical JSON of {"checkpoint": ..., "entry": ..., "subjects": [...]}
 
-A line that a crash tore is of a charge that nobody acted on; the next writer cuts it off and
+A line that a crash tore is of an entry that nobody acted on; the next writer cuts it off and
 writes it whole. The file belongs on another disk than the database, and is never rotated: it is
 what a restore is checked against.
 """
@@ -103,12 +103,10 @@ class Witness:
                     self._append(descriptor, [self._first_line()])
 
     def sign(self, connection: Connection, now: datetime) -> None:
-        """A checkpoint, in the database, for every charge and reconciliation that has none."""
+        """A checkpoint, in the database, for every entry that has none; the journal is locked."""
         signed = connection.execute(select(func.max(CHECKPOINTS.c.sequence))).scalar() or 0
         entries = connection.execute(
-            select(JOURNAL.c.sequence, JOURNAL.c.hash)
-            .where(JOURNAL.c.sequence > signed)
-            .where(JOURNAL.c.kind.in_((Kind.CHARGED, Kind.RECONCILED)))
+            select(JOURNAL.c.sequence, JOURNAL.c.hash).where(JOURNAL.c.sequence > signed)
         ).all()
         time = timestamp(now)
         for sequence, head in entries:

@@ -46,9 +46,10 @@ _PROCESSES: Final = multiprocessing.get_context("forkserver")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What happened; `problems` is empty if the ledger held."""
+    """What happened; `problems` is empty if the ledger held. `kills` are those of writers."""
 
     kills: int
+    reconciliations_killed: int
     restores: int
     charged: int
     refused: int
@@ -80,7 +81,7 @@ def run(
     rng = random.Random(seed)  # noqa: S311 - when to kill, not what to hide
     create_key(place.directory / "ledger.key")
     _PROCESSES.set_forkserver_preload(["tacitly_server.ledger.backup"])
-    killed = restores = 0
+    killed = restores = interrupted = 0
     copies: list[Path] = []
     writers: list[ForkServerProcess] = []
     while killed < kills:
@@ -98,12 +99,12 @@ def run(
         if len(copies) % _BACKUPS_BETWEEN_RESTORES == 0:
             killed += sum(_kill(writer) for writer in writers)
             writers = []
-            killed += _restore(place, rng.choice(copies[-4:-1]), rng)
+            interrupted += _restore(place, rng.choice(copies[-4:-1]), rng)
             restores += 1
     for writer in writers:
         killed += _kill(writer)
     charged, refused, problems = _look(place)
-    return Outcome(killed, restores, charged, refused, problems)
+    return Outcome(killed, interrupted, restores, charged, refused, problems)
 
 
 def _wait_for_words(place: Place, lines: int) -> None:
@@ -120,17 +121,24 @@ def _words(place: Place) -> int:
 
 
 def _restore(place: Place, copy: Path, rng: random.Random) -> int:
-    """Put an old copy back, and reconcile until a process lives through it. How many did not."""
+    """Put an old copy back, and reconcile until a process lives through it. How many did not.
+
+    Each gets more time than the one before, so that one does on any machine.
+    """
     behind = not restore(copy, place.where, place.witness)
     if behind and _takes_writes(place):
         raise LedgerError("a ledger that is behind its witness took a write")
     killed = 0
     while True:
         process = _start(_reconcile, place)
-        process.join(timeout=rng.uniform(0, 1.5))
+        process.join(timeout=rng.uniform(0, 0.5 * (killed + 1)))
+        process.kill()
+        process.join()
         if process.exitcode == 0:
             return killed
-        killed += _kill(process)
+        if process.exitcode != -signal.SIGKILL:
+            raise LedgerError(f"reconciling ended with {process.exitcode}; see its output")
+        killed += 1
 
 
 def _takes_writes(place: Place) -> bool:
@@ -213,6 +221,8 @@ def _look(place: Place) -> tuple[int, int, list[str]]:
                 charges[key] = subjects, epochs
             if what == "released" and key not in charges:
                 problems.append(f"{key} was released and not charged")
+            if what == "released" and ledger.state(key) is not AttemptState.RELEASED:
+                problems.append(f"{key} was told to be released and is {ledger.state(key)}")
         for key, (subjects, epochs) in charges.items():
             try:  # the very same charge again: "already", or it is not what was told
                 new = ledger.charge(
@@ -237,7 +247,8 @@ def main(kills: int, seed: int, database: str | None) -> None:
         place = Place(database or directory / "population.db", directory)
         outcome = run(place, kills, seed, report=click.echo)
     click.echo(
-        f"{outcome.kills} kills, {outcome.restores} restores, {outcome.charged} charges, "
+        f"{outcome.kills} writers killed, {outcome.restores} restores, "
+        f"{outcome.reconciliations_killed} reconciliations killed, {outcome.charged} charges, "
         f"{outcome.refused} refused, {len(outcome.problems)} problems, "
         f"{time.monotonic() - began:.0f} s"
     )
