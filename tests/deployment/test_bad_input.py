@@ -34,14 +34,17 @@ from tacitly_client.node.identity import load_node_key
 from tacitly_client.node.transport import FleetError, WithdrawnError
 from tacitly_client.store import EventStore
 from tacitly_common.campaign import CampaignPlan, CohortPlan, revise
+from tacitly_common.errors import ValidationError
 from tacitly_common.events import to_json_line
+from tacitly_common.invitation import Invitation
 from tacitly_common.mechanisms.gaussian import encoded_norm_bound
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import parse_train_content
 from tacitly_server import certificates
 from tacitly_server.bundle import app_hash
+from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.health import read_status
-from tacitly_server.home import CampaignDirectory
+from tacitly_server.home import CampaignDirectory, ServerHome
 from tacitly_server.rounds.receipts import Outcome, Receipt, read_receipts
 from tacitly_simulations.demo.deployment import Deployment
 
@@ -137,11 +140,19 @@ def test_a_disk_that_fills_up_costs_the_events_of_that_moment_alone(home: AgentH
 
 
 def test_a_disk_without_room_for_a_new_agent_is_said_in_one_line(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_bytes(training_plan().to_json())
-    (tmp_path / "ca.crt").write_text("the authority")
+    certificates.create(tmp_path / "tls", ["localhost"], now=datetime.now(UTC))
+    invitation = Invitation(
+        server="localhost:1",
+        desk="localhost:2",
+        ca=(tmp_path / "tls" / "ca.crt").read_text(),
+        genesis="0" * 64,
+        token="A" * 32,
+        expires=datetime(2100, 1, 1, tzinfo=UTC),
+    )
+    (tmp_path / "ada.invitation").write_bytes(msgspec.json.encode(invitation))
     done = run(
-        *("tacitly-agent", "init", "--home", str(tmp_path / "agent"), "--server", "host:1"),
-        *("--ca", str(tmp_path / "ca.crt"), "--plan", str(tmp_path / "plan.json")),
+        *("tacitly-agent", "enrol", "--home", str(tmp_path / "agent")),
+        str(tmp_path / "ada.invitation"),
         largest_file_bytes=16,
     )
     assert "File too large" in refused(done, 1)
@@ -157,21 +168,20 @@ def test_a_plan_over_an_unknown_vocabulary_is_refused_by_both_sides(tmp_path: Pa
     plan = training_plan(app_hash=app_hash())
     tokens = msgspec.structs.replace(plan.tokens, vocabulary_version=2)
     plan = revise(plan, tokens=tokens)
-    (tmp_path / "plan.json").write_bytes(plan.to_json())
-    (tmp_path / "ca.crt").write_text("the authority")
-    np.save(tmp_path / "model.npy", np.frombuffer(model_bytes(plan), np.float32))
-    agent = run(
-        *("tacitly-agent", "init", "--home", str(tmp_path / "agent"), "--server", "host:1"),
-        *("--ca", str(tmp_path / "ca.crt"), "--plan", str(tmp_path / "plan.json")),
-    )
-    assert "vocabulary_version is 2" in refused(agent, 2)
-    assert not (tmp_path / "agent").exists()
-    server = ("--home", str(tmp_path / "server"))
-    assert run("tacitly-server", "init", *server).returncode == 0
-    files = ("--plan", str(tmp_path / "plan.json"), "--model", str(tmp_path / "model.npy"))
-    created = run("tacitly-server", "campaign", "create", *server, *files)
-    assert "vocabulary_version is 2" in refused(created, 2)
-    assert list((tmp_path / "server" / "campaigns").iterdir()) == []
+    home = make_home(tmp_path / "agent", plan)
+    home.plan.unlink()
+    certificates.create(tmp_path / "tls", ["localhost"], now=datetime.now(UTC))
+    home.ca_certificate.write_bytes((tmp_path / "tls" / "ca.crt").read_bytes())
+    joined = run("tacitly-agent", "join", "--home", str(home.root), "--yes", plan.hash)
+    assert joined.returncode == 5
+    # The line before it says that the desk was not reached.
+    assert "vocabulary_version is 2" in joined.stderr.decode().splitlines()[-1]
+    assert not home.plan.exists()
+    server = ServerHome(tmp_path / "server")
+    assert run("tacitly-server", "init", "--home", str(server.root)).returncode == 0
+    with pytest.raises(ValidationError, match="vocabulary_version is 2"):
+        create_campaign(server, plan, np.frombuffer(model_bytes(plan), np.float32))
+    assert list(server.campaigns.iterdir()) == []
 
 
 # ----------------------------------------------------------------------------- in a deployment
@@ -208,7 +218,6 @@ def lying(home: AgentHome, plan: CampaignPlan, update: NDArray[np.generic]) -> I
         key=load_node_key(home),
         node_id_file=home.node_id,
         heartbeat_seconds=30.0,
-        model_bytes=4 * plan.model.parameters,
     )
 
     def lie() -> None:

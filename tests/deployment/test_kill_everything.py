@@ -270,7 +270,7 @@ def kept_update(home: AgentHome, plan: CampaignPlan, attempt: Attempt) -> NDArra
     """The result of an attempt that was sent, which the journal names by its hash."""
     round_, number = attempt
     kept = (home.outbox / f"{plan.hash}-{round_}-{number}.update").read_bytes()
-    lines = (line for line in journal(home) if (line["round"], line["attempt"]) == attempt)
+    lines = (line for line in journal(home) if (line.get("round"), line.get("attempt")) == attempt)
     hashes = {line["sha256"] for line in lines if line.get("code") == "OK"}
     assert hashes == {hashlib.sha256(kept).hexdigest()}
     return np.frombuffer(kept, "<i4")

@@ -71,7 +71,12 @@ def test_another_authority_of_the_same_name_is_not_ours(
 
 def test_a_flipped_bit_is_found(authority: Authority) -> None:
     document = bytearray(certify(authority))
-    for at in range(0, len(document), 7):
+    signature = x509.load_der_x509_certificate(bytes(document)).signature
+    # How many of the signature's last bits DER leaves unused: says nothing, and may be ignored.
+    ignored = document.rindex(signature) - 1
+    for at in range(len(document)):
+        if at == ignored:
+            continue
         document[at] ^= 1
         with pytest.raises(DeskNotAuthorisedError):
             authority.read_device(bytes(document), now=NOW)

@@ -76,7 +76,7 @@ PLACES = {
 FIELDS = [
     (table.name, column.name)
     for table in METADATA.sorted_tables
-    if table.name != "nodes"
+    if table.name in PLACES
     for column in table.columns
 ]
 

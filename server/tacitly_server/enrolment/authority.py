@@ -102,7 +102,13 @@ class Authority:
             key = certificate.public_key()
             (name,) = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
             node_id = int(name.value)
-        except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+        except (
+            ValueError,
+            TypeError,
+            InvalidSignature,
+            UnsupportedAlgorithm,
+            x509.InvalidVersion,
+        ):
             raise DeskNotAuthorisedError(
                 "the certificate is not one of this server's; enrol the device"
             ) from None
