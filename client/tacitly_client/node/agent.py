@@ -154,7 +154,7 @@ class Agent:
         self._active_until = 0.0
         self._held: Agreement | None = None
         self._trainer: TrainerProcess | None = None
-        self._latest: tuple[int, int] | None = None
+        self._answered: dict[int, int] = {}
         self._look()
 
     def close(self) -> None:
@@ -169,7 +169,7 @@ class Agent:
             self.close()
             self._connection.expect(model_bytes=held.largest_model_bytes)
             self._trainer = self._trainer_of(held.joined) if held.joined else None
-            self._latest = self._journal.latest(held.joined.hash) if held.joined else None
+            self._answered = self._journal.answered(held.joined.hash) if held.joined else {}
             self._held = held
             log.info("holding %s", _described(held))
         return held
@@ -256,7 +256,7 @@ class Agent:
             return Reply(0, 0, ReplyCode.MALFORMED_TASK, None)
         known.round, known.attempt = nameable(task)
         known.plan_hash = task.plan_hash if task.plan_hash in held.plans else ""
-        code = judge_task(held, task, self._latest, now=self._now())
+        code = judge_task(held, task, self._answered, now=self._now())
         if code is not ReplyCode.OK or held.joined is None or self._trainer is None:
             return Reply(known.round, known.attempt, code, None)
         try:
@@ -281,7 +281,8 @@ class Agent:
         """Step 7: the journal first, then the wire."""
         self._journal.record(known.plan_hash, reply, sealed, now=self._connection.clock.now())
         if reply.code is ReplyCode.OK:
-            self._latest = (reply.round, reply.attempt)
+            highest = max(reply.attempt, self._answered.get(reply.round, 0))
+            self._answered[reply.round] = highest
         self._persist(lambda: self._connection.push(sealed), instruction)
         log.info("round %d attempt %d: %s", reply.round, reply.attempt, reply.code.name)
 

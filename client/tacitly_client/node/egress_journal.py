@@ -80,18 +80,17 @@ class EgressJournal:
         """
         self._append(call)
 
-    def latest(self, plan_hash: str) -> tuple[int, int] | None:
-        """The highest (round, attempt) of a plan that an update was sent for."""
+    def answered(self, plan_hash: str) -> dict[int, int]:
+        """The rounds of a plan that an update was sent for, and the highest attempt at each."""
         try:
             lines = self._path.read_bytes().splitlines()
         except FileNotFoundError:
-            return None
-        sent = [
-            (line.round, line.attempt)
-            for line in map(_read_line, lines)
-            if line is not None and line.plan == plan_hash and line.code == ReplyCode.OK.name
-        ]
-        return max(sent, default=None)
+            return {}
+        answered: dict[int, int] = {}
+        for line in map(_read_line, lines):
+            if line is not None and line.plan == plan_hash and line.code == ReplyCode.OK.name:
+                answered[line.round] = max(line.attempt, answered.get(line.round, 0))
+        return answered
 
     def _append(self, line: _Line | Call) -> None:
         try:

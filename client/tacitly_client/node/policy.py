@@ -20,6 +20,7 @@ from tacitly_common.wire.messages import TRAIN, Task
 
 # Attempts cost budget, so the ledger bounds them long before; this bounds the integer.
 MAX_ATTEMPT: Final = 1_000_000
+_FIRST_ATTEMPT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +85,14 @@ def judge_offer(held: Agreement, offer: Offer) -> ReplyCode:
 
 
 def judge_task(
-    held: Agreement, task: Task, latest: tuple[int, int] | None, *, now: datetime
+    held: Agreement, task: Task, answered: Mapping[int, int], *, now: datetime
 ) -> ReplyCode:
     """OK if the device may train `task` at `now`, by its own clock.
 
-    `latest` is the (round, attempt) it last answered OK. The identical attempt may come again: it
-    is answered with the identical bytes. An earlier one may not: the server goes forward only.
+    `answered` are the rounds it answered OK and the highest attempt at each. The identical newest
+    attempt may come again: it is answered with the identical bytes. An earlier one may not. A
+    server whose newest checkpoint is damaged goes on from the one before, so it may ask for a
+    retry, under a new charge, of the round before the newest; never of one further back.
 
     | refused because, in this order                                   | code               |
     |------------------------------------------------------------------|--------------------|
@@ -102,7 +105,7 @@ def judge_task(
     | the attempt is not in 0..MAX_ATTEMPT                             | MALFORMED_TASK     |
     | the round is not in 1..plan.rounds                               | ROUND_OUT_OF_RANGE |
     | an officer has limited the campaign to earlier rounds            | CAMPAIGN_STOPPED   |
-    | the attempt lies before `latest`                                 | ROUND_REPLAYED     |
+    | it is no such retry, and not later than what was answered        | ROUND_REPLAYED     |
     """
     contract, plan = held.contract, held.joined
     if contract is None:
@@ -121,11 +124,11 @@ def judge_task(
     )
     if code is not ReplyCode.OK:
         return code
-    return _judge_place(contract, plan, task, latest)
+    return _judge_place(contract, plan, task, answered)
 
 
 def _judge_place(
-    contract: Contract, plan: CampaignPlan, task: Task, latest: tuple[int, int] | None
+    contract: Contract, plan: CampaignPlan, task: Task, answered: Mapping[int, int]
 ) -> ReplyCode:
     """Round and attempt alone: the last lines of `judge_task`."""
     if not 0 <= task.attempt <= MAX_ATTEMPT:
@@ -133,9 +136,16 @@ def _judge_place(
     if not 1 <= task.round <= plan.rounds:
         return ReplyCode.ROUND_OUT_OF_RANGE
     code = judge_round(contract, plan.hash, task.round)
-    if code is ReplyCode.OK and latest is not None and (task.round, task.attempt) < latest:
-        return ReplyCode.ROUND_REPLAYED
-    return code
+    return ReplyCode.ROUND_REPLAYED if code is ReplyCode.OK and _is_past(task, answered) else code
+
+
+def _is_past(task: Task, answered: Mapping[int, int]) -> bool:
+    newest = max(answered, default=0)
+    if task.round >= newest:
+        return task.attempt < answered.get(task.round, 0)
+    # A retry is never a round's first attempt.
+    retry = task.attempt > max(_FIRST_ATTEMPT, answered.get(task.round, 0))
+    return task.round < newest - 1 or not retry
 
 
 def nameable(task: Task) -> tuple[int, int]:
