@@ -18,6 +18,7 @@ import xcffib
 import xcffib.xproto
 import xcffib.xtest
 
+PACKAGES: Final = "xvfb openbox xterm x11-xkb-utils x11-xserver-utils dbus"
 KEY_DOWN, KEY_UP, BUTTON_DOWN, BUTTON_UP, MOTION = 2, 3, 4, 5, 6
 WIDTH, HEIGHT = 1280, 1024
 # Keycodes of the "us" layout on a PC keyboard.
@@ -40,7 +41,9 @@ def need(program: str) -> str:
     if path is None:
         if os.environ.get("TACITLY_REQUIRE_X11") == "1":
             pytest.fail(f"{program} is not installed and TACITLY_REQUIRE_X11=1")
-        pytest.skip(f"{program} is not installed (apt-get install xvfb openbox xterm x11-xkb-utils)")
+        pytest.skip(
+            f"{program} is not installed (apt-get install xvfb openbox xterm x11-xkb-utils)"
+        )
     return path
 
 
