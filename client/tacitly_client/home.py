@@ -93,7 +93,7 @@ class AgentHome:
 
     @property
     def capture_state(self) -> Path:
-        """What the capture process does at the moment, if one holds `capture_lock`."""
+        """What the capture process does at the moment (capture/state.py)."""
         return self.root / "capture.state"
 
     @property

@@ -13,7 +13,7 @@ from tacitly_client.capture.permit import Permit, PermitFile
 from tacitly_client.capture.process import Capture, Writer
 from tacitly_client.capture.session import LoginSession
 from tacitly_client.capture.source import Source
-from tacitly_client.capture.state import write_state
+from tacitly_client.capture.state import StateFile
 from tacitly_client.home import AgentHome
 from tacitly_client.processes import (
     forbid_dumps,
@@ -54,6 +54,8 @@ def run_capture(
     clock = SystemClock()
     with ExitStack() as stack:
         stack.enter_context(only_process(home.capture_lock, "capture process"))
+        state = StateFile(home.capture_state)
+        stack.callback(state.close)
         store = stack.enter_context(EventStore.open_to_append(home.store))
         session = LoginSession.find()
         if session is not None:
@@ -66,7 +68,7 @@ def run_capture(
             content=content or NoContent(),
             writer=Writer(store, clock),
             clock=clock,
-            show=partial(write_state, home),
+            show=state.show,
         ).run(stop)
 
 
