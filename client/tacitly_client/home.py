@@ -14,6 +14,8 @@ trainer.log    what the trainer processes wrote to stderr
 capture.permit what the capture process is permitted at the moment, with a heartbeat
 capture.state  what the capture process does at the moment
 capture.lock   held by the one capture process
+content.json   what the person chose to have stored, per application (choices.py)
+browsers/      what browsers' extensions tell of their focused field (capture/gate/browsers.py)
 """
 
 from dataclasses import dataclass
@@ -100,6 +102,16 @@ class AgentHome:
     def capture_lock(self) -> Path:
         """Lock file of the one capture process."""
         return self.root / "capture.lock"
+
+    @property
+    def choices(self) -> Path:
+        """What the person chose to have stored; missing: the defaults."""
+        return self.root / "content.json"
+
+    @property
+    def browsers(self) -> Path:
+        """Directory of the notes of browsers' hosts."""
+        return self.root / "browsers"
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,6 +7,7 @@ browsers.py       what browsers' extensions tell of theirs
 """
 
 from tacitly_client.capture.gate.accessibility import Accessibility, FieldKind
+from tacitly_client.capture.gate.browsers import told_by_browsers
 from tacitly_client.capture.gate.verdict import Gate, Place, Reread, Verdict
 
-__all__ = ["Accessibility", "FieldKind", "Gate", "Place", "Reread", "Verdict"]
+__all__ = ["Accessibility", "FieldKind", "Gate", "Place", "Reread", "Verdict", "told_by_browsers"]

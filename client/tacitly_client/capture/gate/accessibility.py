@@ -44,7 +44,7 @@ _GONE: Final = (OSError, KeyError, ValueError, RuntimeError, StopIteration, DBus
 class FieldKind(StrEnum):
     """What a field is."""
 
-    SECRET = "secret"  # a password field
+    MASKED = "masked"  # a password field
     TEXT = "text"  # editable, and known to be no password field
     OTHER = "other"  # anything else, and what cannot be asked any more
 
@@ -85,7 +85,7 @@ class Question:
 
     def _what(self) -> FieldKind:
         if self.role == _PASSWORD_TEXT:
-            return FieldKind.SECRET
+            return FieldKind.MASKED
         editable = self.states & 1 << _EDITABLE and self.role in _TEXT_ROLES
         return FieldKind.TEXT if editable else FieldKind.OTHER
 
@@ -100,9 +100,7 @@ class Move(NamedTuple):
 class Accessibility:
     """A connection to the accessibility bus, made when first asked for and again when lost."""
 
-    def __init__(
-        self, clock: Clock, connect: Callable[[], DBusConnection] | None = None
-    ) -> None:
+    def __init__(self, clock: Clock, connect: Callable[[], DBusConnection] | None = None) -> None:
         self._clock = clock
         self._connect = connect or _open_bus
         self._bus: DBusConnection | None = None
@@ -115,7 +113,7 @@ class Accessibility:
         bus = self._connected()
         if bus is None:
             return []
-        moves = []
+        moves: list[Move] = []
         try:
             for message in _arrived(bus):
                 if message.header.message_type is MessageType.signal:
@@ -123,7 +121,7 @@ class Accessibility:
                 else:
                     self._on_reply(message)
         except OSError:
-            self.close()
+            self._lose()
         return moves
 
     def ask(self, question: Question) -> None:
@@ -147,13 +145,17 @@ class Accessibility:
                 bus.send(call, serial=serial)
                 self._waiting[serial] = (question, part)
         except OSError:
-            self.close()
+            self._lose()
             question.tell("role", None)
         while len(self._waiting) > 3 * _MOST_OPEN:
             self._waiting.popitem(last=False)[1][0].tell("role", None)
 
     def close(self) -> None:
         """Leave the bus: applications are told that nobody listens. `poll` connects again."""
+        self._retry_ns = 0
+        self._lose()
+
+    def _lose(self) -> None:
         if self._bus is not None:
             self._bus.close()
             self._bus = None
@@ -205,7 +207,8 @@ def _open_bus() -> DBusConnection:
         registry = DBusAddress(
             "/org/a11y/atspi/registry", "org.a11y.atspi.Registry", "org.a11y.atspi.Registry"
         )
-        what = ("object:state-changed:focused", [], "")
+        properties: list[str] = []
+        what = ("object:state-changed:focused", properties, "")
         _call(bus, new_method_call(registry, "RegisterEvent", "sass", what))
     except BaseException:
         bus.close()

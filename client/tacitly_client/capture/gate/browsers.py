@@ -16,7 +16,6 @@ from typing import Final
 import msgspec
 
 from tacitly_client.capture.clock import Clock
-from tacitly_client.processes import is_running
 
 _BYTES: Final = 128
 
@@ -71,11 +70,21 @@ def told_by_browsers(directory: Path) -> Mapping[int, PageField]:
     except FileNotFoundError:
         return pages
     for note in notes:
-        try:
-            page = msgspec.json.decode(note.read_bytes(), type=PageField)
-        except (OSError, msgspec.MsgspecError):
-            continue
-        known = pages.get(page.browser)
-        if is_running(note) and (known is None or known.told_ns < page.told_ns):
-            pages[page.browser] = page
+        page = _read(note)
+        if page is not None:
+            known = pages.get(page.browser, page)
+            pages[page.browser] = max(page, known, key=lambda told: told.told_ns)
     return pages
+
+
+def _read(note: Path) -> PageField | None:
+    """What a note says; None if nobody holds it, or it cannot be read."""
+    try:
+        with note.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return msgspec.json.decode(file.read(), type=PageField)
+    except (OSError, msgspec.MsgspecError):
+        pass
+    return None

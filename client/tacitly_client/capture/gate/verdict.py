@@ -89,7 +89,11 @@ class Gate:
         self._browsers = browsers
         self._clock = clock
         self._secrets: OrderedDict[Field, None] = OrderedDict()
-        self._clear()
+        self._epoch = 0
+        self._focused: _Focused | None = None
+        self._moves: list[Question] = []
+        self._pages: Mapping[int, PageField] = {}
+        self._suspect_ns = clock.monotonic_ns()
 
     def verdict(self, focus: Focus | None, *, chosen: bool = False) -> Verdict:
         """On what is typed with this focus (None: not known).
@@ -143,13 +147,13 @@ class Gate:
         if isinstance(place, Field):
             kind = reread.question.kind if reread.question else FieldKind.OTHER
             if place in self._secrets:
-                kind = FieldKind.SECRET
+                kind = FieldKind.MASKED
         elif (page := self._pages.get(place)) is None:
             kind = FieldKind.OTHER
         elif page.told_ns <= reread.asked_ns:
             kind = None
         else:
-            kind = FieldKind.SECRET if page.sensitive or page.private else FieldKind.TEXT
+            kind = FieldKind.MASKED if page.sensitive or page.private else FieldKind.TEXT
         if kind is None and self._clock.monotonic_ns() - reread.asked_ns > _ANSWER_NS:
             return FieldKind.OTHER
         return kind
@@ -157,14 +161,9 @@ class Gate:
     def close(self) -> None:
         """Stop listening and know nothing; `look` listens again."""
         self._accessibility.close()
-        self._clear()
-
-    def _clear(self) -> None:
-        self._epoch = 0
-        self._suspect_ns = self._clock.monotonic_ns()
-        self._focused: _Focused | None = None
-        self._moves: list[Question] = []
-        self._pages: Mapping[int, PageField] = {}
+        self._focused = None
+        self._moves.clear()
+        self.suspect()
 
     def _in_secret(self, pid: int | None) -> bool:
         """Whether the last field that was told is a secret, as far as that process goes."""
@@ -201,7 +200,7 @@ class Gate:
         """Whether a field that the focus came to is a secret one."""
         answered = [question for question in self._moves if question.kind is not None]
         self._moves = [question for question in self._moves if question.kind is None]
-        secret = [q.field for q in answered if q.kind is FieldKind.SECRET]
+        secret = [q.field for q in answered if q.kind is FieldKind.MASKED]
         # A password that is shown is one still, whatever its field now says that it is.
         secret += [q.field for q in answered if q.field in self._secrets]
         for field in secret:
