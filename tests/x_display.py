@@ -38,13 +38,17 @@ def need(program: str) -> str:
     Skips or fails the test where it is not installed.
     """
     path = shutil.which(program)
-    if path is None:
-        if os.environ.get("TACITLY_REQUIRE_X11") == "1":
-            pytest.fail(f"{program} is not installed and TACITLY_REQUIRE_X11=1")
-        pytest.skip(
-            f"{program} is not installed (apt-get install xvfb openbox xterm x11-xkb-utils)"
-        )
-    return path
+    require(path is not None, program, "xvfb openbox xterm x11-xkb-utils")
+    return str(path)
+
+
+def require(present: bool, what: str, packages: str) -> None:
+    """Skip or fail the test where something is not installed."""
+    if present:
+        return
+    if os.environ.get("TACITLY_REQUIRE_X11") == "1":
+        pytest.fail(f"{what} is not installed and TACITLY_REQUIRE_X11=1")
+    pytest.skip(f"{what} is not installed (apt-get install {packages})")
 
 
 class Server:

@@ -29,7 +29,7 @@ from tacitly_client.processes import (
 )
 from tacitly_client.store import EventStore
 
-_NOBODYS_KEYBOARDS: Final = ("XTEST keyboard", "Xvfb virtual keyboard")
+_NOBODYS_KEYBOARDS: Final = ("XTEST keyboard", "Xvfb keyboard", "Xvfb virtual keyboard")
 
 
 def run_capture(
