@@ -138,6 +138,34 @@ def capture(home: Path) -> None:
     run_capture(AgentHome(home))
 
 
+@cli.command("browser-install")
+@_home
+def browser_install(home: Path) -> None:
+    """Let your browsers' extension tell this agent which fields are secret."""
+    import sys
+
+    from tacitly_client.browser_host import install
+
+    program = str(Path(sys.argv[0]).resolve())
+    for path in install(home, [program, "browser-host", "--home", str(home)], Path.home()):
+        click.echo(f"wrote {path}")
+    click.echo("now load the extension: see client/webextension/README.md")
+
+
+@cli.command("browser-host", hidden=True)
+@_home
+def browser_host(home: Path) -> None:
+    """What a browser starts to speak to the agent; of no use to a person."""
+    import os
+    import sys
+
+    from tacitly_client.browser_host import serve
+    from tacitly_client.capture.clock import SystemClock
+    from tacitly_client.home import AgentHome
+
+    serve(sys.stdin.buffer, AgentHome(home).browsers, os.getppid(), SystemClock())
+
+
 @cli.command()
 @_home
 @click.argument("recording", type=click.File("rb"))

@@ -6,7 +6,6 @@ is switched off once, and must be missed.
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from tacitly_client.home import AgentHome
 from trials import trial
 from trials.desktop import Desktop, Form, desktop, form
+from trials.search import files_with, image_of
 from trials.typist import Captured, capturing, type_text
 from x_display import need
 
@@ -151,21 +151,10 @@ def test_neither_files_nor_memory_keep_a_password(
     with form(running, "gtk") as target, capturing(home, running, "form") as captured:
         for move in (trial.by_tab, trial.by_script):
             trial.into_secret(running, target, 0.012, move)
-        core = tmp_path / "image"
-        subprocess.run(
-            ["gcore", "-o", str(core), str(captured.process.pid)], capture_output=True, check=False
-        )
+        image_of(captured.process.pid, tmp_path / "image")
     searched = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".seg" for path in searched)
-    word = trial.CANARY.split()[0]
-    forms = [
-        text.encode(code)
-        for text in (word, word[::-1])
-        for code in ("ascii", "utf-16le", "utf-32le")
-    ]
-    for path in searched:
-        content = path.read_bytes()
-        assert not [each for each in forms if each in content], path.name
+    assert files_with(trial.CANARY.split()[0], searched) == []
 
 
 def test_a_crash_leaves_no_core(running: Desktop, home: AgentHome) -> None:

@@ -1,8 +1,12 @@
 """Trials of the secret-field gate: real applications, typed into by a program.
 
-    python -m trials gtk qt --trials 25        # from tests/; writes a table
+    cd tests && python -m trials --trials 25 "GTK, by Tab" > row.json     # no name: all, one by one
 
 desktop.py   a display with a window manager, a session bus and an accessibility bus
 forms/       programs with a name field and a password field, run by the system's Python
-typist.py    types plain text and canaries, and tells which of them were stored
+browsers.py  the same form as a page, in browsers with our extension
+typist.py    types, and runs the capture process
+capture.py   the capture process, with one of its guards taken out on demand
+trial.py     what is typed where, and which of it was stored
+search.py    looks for canaries in files and in the process's memory
 """

@@ -98,18 +98,17 @@ class Gate:
     def verdict(self, focus: Focus | None, *, chosen: bool = False) -> Verdict:
         """On what is typed with this focus (None: not known).
 
-        `chosen`: the person named this application, which would be denied else for what it
-        shows: another program's prompts, or pages.
+        `chosen`: the person named this application, which would be denied else for the prompts
+        of other programs that it shows.
         """
         if focus is None:
             return Verdict.UNKNOWN
         kind = kind_of(focus.app)
         if not focus.window or kind is Kind.GUARD or self._in_secret(focus.pid):
             return Verdict.DENY
-        page = self._pages.get(focus.pid or 0)
-        if kind is Kind.BROWSER and page is not None:
-            return self._verdict_on(page)
-        if kind is not Kind.OTHER:
+        if kind is Kind.BROWSER:
+            return self._verdict_on(self._pages.get(focus.pid or 0))
+        if kind is Kind.SCREEN:
             return Verdict.UNKNOWN if chosen else Verdict.DENY
         return Verdict.ALLOW if self._is_known_text(focus.pid) else Verdict.UNKNOWN
 
@@ -182,8 +181,8 @@ class Gate:
             and focused.field not in self._secrets
         )
 
-    def _verdict_on(self, page: PageField) -> Verdict:
-        if page.sensitive or page.private:
+    def _verdict_on(self, page: PageField | None) -> Verdict:
+        if page is None or page.sensitive or page.private:
             return Verdict.DENY
         fresh = self._clock.monotonic_ns() - page.told_ns <= _FRESH_NS
         return Verdict.ALLOW if fresh and page.told_ns > self._suspect_ns else Verdict.UNKNOWN
