@@ -34,7 +34,7 @@ DELETED: Final = "\x7f"  # a Backspace that was held: everything before it may b
 
 _EDITS: Final = (BACKSPACE, DELETED)
 _MIXED_LENGTH, _MIXED_KINDS = 8, 3
-_LEAST_DIGITS, _MOST_CHARACTERS = 8, 34  # of an identifier; 34: an IBAN
+_LEAST_DIGITS, _MOST_CHARACTERS = 7, 34  # an Italian tax code, an IBAN
 _LEAST_CARD: Final = 12
 _GROUPING: Final = re.compile(r"[-./_]")
 _EDGES: Final = "\"'`.,;:!?()[]{}<>*"

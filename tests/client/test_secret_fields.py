@@ -14,6 +14,7 @@ import pytest
 
 from tacitly_client.home import AgentHome
 from trials import trial
+from trials.browsers import browser
 from trials.desktop import Desktop, Form, desktop, form
 from trials.search import files_with, image_of
 from trials.typist import Captured, capturing, type_text
@@ -72,6 +73,33 @@ def test_nothing_is_stored_of_a_terminals_keys(running: Desktop, home: AgentHome
     need("xterm")
     with capturing(home, running) as captured:
         trial.at_a_prompt(running, 0.012)
+    assert captured.keys() == []
+
+
+def test_in_a_browser_with_the_extension_a_password_is_not_stored_and_what_is_plain_is(
+    running: Desktop, home: AgentHome
+) -> None:
+    with (
+        capturing(home, running, "chromium") as captured,
+        browser(running, "chromium", home) as page,
+    ):
+        for move in (trial.by_tab, trial.by_script, lambda _running, form: form.focus("dots")):
+            trial.into_secret(running, page, FAST, move)
+        trial.into_plain(running, page, 0.03)
+        time.sleep(1)
+    keys = captured.keys()
+    assert trial.leaked(keys) == []
+    assert "letter is on the table" in "".join(keys)
+
+
+def test_nothing_is_stored_of_a_private_window_or_without_the_extension(
+    running: Desktop, home: AgentHome
+) -> None:
+    with capturing(home, running, "chromium") as captured:
+        with browser(running, "chromium", home, private=True) as page:
+            trial.into_plain(running, page, 0.012)
+        with browser(running, "chromium", None) as page:
+            trial.into_plain(running, page, 0.012)
     assert captured.keys() == []
 
 

@@ -5,6 +5,7 @@ import queue
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from trials.desktop import FORMS, Desktop, Form
 from x_display import require
 
 EXTENSION: Final = Path(__file__).parents[2] / "client" / "webextension"
-_AGENT: Final = Path(sys.executable).parent / "tacitly-agent"
+_HOST: Final = [str(Path(sys.executable).parent / "tacitly-agent"), "browser-host"]
 
 
 class PageForm(Form):
@@ -41,15 +42,15 @@ def browser(
     """A browser ("chromium", "firefox-esr") with the form; with the extension, if it is to speak
     to the agent of a home."""
     require(shutil.which(name) is not None, name, name)
-    directory = Path(running.environ["HOME"])
     form = PageForm()
-    if home is not None:
-        install(home.root, [str(_AGENT), "browser-host", "--home", str(home.root)], directory)
-    with _page(form) as address:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as made, _page(form) as address:
+        directory = Path(made)
+        if home is not None:
+            install(home.root, [*_HOST, "--home", str(home.root)], directory)
         command = {"chromium": _chromium, "firefox-esr": _firefox}[name]
         process = subprocess.Popen(
             command(directory, address, extension=home is not None, private=private),
-            env=running.environ | {"MOZ_DISABLE_CONTENT_SANDBOX": "1"},
+            env=running.environ | {"HOME": str(directory), "MOZ_DISABLE_CONTENT_SANDBOX": "1"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )

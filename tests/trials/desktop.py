@@ -32,9 +32,8 @@ class Desktop:
         self.person = person
 
     def start(self, *command: str, **options: Any) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            command, env=self.environ, stderr=subprocess.DEVNULL, text=True, **options
-        )
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        return subprocess.Popen(command, env=self.environ, text=True, **quiet | options)
 
 
 class Form:
