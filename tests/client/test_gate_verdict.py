@@ -59,8 +59,10 @@ class World:
         self.gate = Gate(self.bus, lambda: dict(self.pages), self.clock)  # type: ignore[arg-type]
 
     def look(self) -> bool:
+        """Whether a secret turned out."""
         self.clock.pass_(0.05)
-        return self.gate.look()
+        self.seen = self.gate.look()
+        return self.seen.secret
 
     def tell(self, field: Field) -> bool:
         """The focus is told, asked for and answered; whether a secret turned out."""
@@ -187,18 +189,44 @@ def test_a_password_that_is_shown_is_one_still(world: World) -> None:
 
 def test_a_field_can_be_asked_once_more(world: World) -> None:
     world.tell(NAME)
-    reread = world.gate.reread(NAME)
+    reread = world.gate.reread(NAME, still=False)
     assert world.gate.answer(reread) is None
     world.bus.answer()
     assert world.gate.answer(reread) is FieldKind.TEXT
     world.bus.roles[NAME] = MASKED
-    reread = world.gate.reread(NAME)
+    reread = world.gate.reread(NAME, still=False)
     world.bus.answer()
     assert world.gate.answer(reread) is FieldKind.MASKED
 
 
+def test_a_field_that_must_have_the_focus_still_is_other_without_it(world: World) -> None:
+    world.tell(NAME)
+    world.bus.focused = None
+    still, not_still = (world.gate.reread(NAME, still=still) for still in (True, False))
+    world.bus.answer()
+    assert world.gate.answer(still) is FieldKind.OTHER
+    assert world.gate.answer(not_still) is FieldKind.TEXT
+
+
+def test_a_move_is_told_unless_it_is_to_the_same_field(world: World) -> None:
+    other = Field(":1.5", "/other")
+    seen = []
+    for move in (
+        Move(NAME, True),
+        Move(NAME, True),
+        Move(other, False),
+        Move(other, True),
+        Move(other, False),
+        Move(NAME, True),
+    ):
+        world.bus.moves.append(move)
+        world.look()
+        seen.append(world.seen.moved)
+    assert seen == [False, False, False, True, True, False]
+
+
 def test_a_field_that_does_not_answer_is_other(world: World) -> None:
-    reread = world.gate.reread(NAME)
+    reread = world.gate.reread(NAME, still=False)
     world.clock.pass_(5.1)
     assert world.gate.answer(reread) is FieldKind.OTHER
 
@@ -246,7 +274,7 @@ def test_an_extension_that_is_silent_is_unknown(world: World) -> None:
 
 def test_a_page_must_speak_again_after_it_was_asked(world: World) -> None:
     world.page()
-    reread = world.gate.reread(world.gate.place(in_browser()))
+    reread = world.gate.reread(world.gate.place(in_browser()), still=True)
     assert world.gate.answer(reread) is None
     world.page()
     assert world.gate.answer(reread) is FieldKind.TEXT

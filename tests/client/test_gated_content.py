@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hand_clock import HandClock
-from tacitly_client.capture.gate import FieldKind, Place, Reread, Verdict
+from tacitly_client.capture.gate import FieldKind, Place, Reread, Seen, Verdict
 from tacitly_client.capture.gate.accessibility import Field
 from tacitly_client.capture.gated import GatedContent
 from tacitly_client.capture.hold import Hold
@@ -33,8 +33,9 @@ class ByHand:
         self.says = Verdict.ALLOW
         self.field = FIELD
         self.rereads = FieldKind.TEXT
-        self.secret = False
+        self.seen = Seen()
         self.suspected = 0
+        self.still: list[bool] = []
 
     def verdict(self, focus: Focus | None, *, chosen: bool = False) -> Verdict:
         return self.says
@@ -45,12 +46,13 @@ class ByHand:
     def suspect(self) -> None:
         self.suspected += 1
 
-    def look(self) -> bool:
-        secret, self.secret = self.secret, False
-        return secret
+    def look(self) -> Seen:
+        seen, self.seen = self.seen, Seen()
+        return seen
 
-    def reread(self, place: Place) -> Reread:
-        return Reread(place, 0, None)
+    def reread(self, place: Place, *, still: bool) -> Reread:
+        self.still.append(still)
+        return Reread(place, 0, None, still=still)
 
     def answer(self, reread: Reread) -> FieldKind | None:
         return self.rereads
@@ -133,9 +135,31 @@ def test_a_secret_that_turns_out_takes_the_last_seconds() -> None:
     person.types("early words ")
     person.waits(3.0)
     person.types("hunter ")
-    person.gate.secret = True
+    person.gate.seen = Seen(secret=True)
     assert person.waits() == [*"early words "]
     assert person.told["secret field turned out to have the focus"] == 7
+
+
+def test_a_focus_that_turns_out_to_have_moved_takes_the_last_seconds_characters() -> None:
+    """Wherever it was moved to, it was not told in time: a field that nobody knows."""
+    person = Person()
+    person.types("early ")
+    person.waits(1.75)
+    person.types("a?b")
+    person.gate.seen = Seen(moved=True)
+    person.types("we ")
+    text = "".join(person.waits()).replace("<letter>", "#")
+    assert text == "early ##### "
+    assert person.told["focus turned out to have moved"] == 4
+
+
+def test_a_run_must_have_the_focus_still_unless_it_was_left_on_purpose() -> None:
+    person = Person()
+    person.types("it is ")
+    person.waits()
+    person.types("it is\t")
+    person.waits()
+    assert person.gate.still == [True, False]
 
 
 def test_a_run_whose_field_is_secret_in_the_end_is_dropped() -> None:

@@ -8,10 +8,12 @@ redaction, in this order.
 3. Where it says ALLOW and the person chose content for the application, characters go with their
    class into the hold-back, as runs.
 4. Look what applications and browsers told since. A secret field that turned out to have had the
-   focus takes the keys of the last seconds with it.
+   focus takes the keys of the last seconds with it. If the focus left a known field, it may have
+   done so before the last keys: they are those of an unknown field.
 5. A run ends with anything but a character or Backspace, or a pause. Later than the hold-back
-   after its last key its field is asked once more, and if that answers that it is a text field,
-   redaction judges the run. Else its classes are all that is stored.
+   after its last key its field is asked once more, and if that answers that it is a text field
+   (and has the focus still, if nothing was done that may have moved it), redaction judges the
+   run. Else its classes are all that is stored.
 
 What was not stored is counted by rule, for the person to see.
 """
@@ -50,6 +52,7 @@ class Unkept(StrEnum):
     DENIED = "secret field or denied application"
     COUNTED = "level counts"
     TURNED_OUT = "secret field turned out to have the focus"
+    MOVED = "focus turned out to have moved"
     NOT_CONFIRMED = "field did not answer"
 
 
@@ -93,8 +96,7 @@ class GatedContent:
             choices = self._choices()
             for observation in observations:
                 self._take(observation, choices, now_ns)
-        if self._gate.look():
-            self._count(Unkept.TURNED_OUT, self._hold.drop_since(now_ns - self._hold.nanoseconds))
+        self._look(now_ns)
         self._settle(now_ns)
         if now_ns - self._told_ns >= _TELL_NS:
             self._tell_unkept(now_ns)
@@ -118,11 +120,21 @@ class GatedContent:
         else:
             if event.kind in _MOVING:
                 self._end_run(complete=False)
-                self._gate.suspect()
+                self._suspect()
             left_out = event.app in choices.excluded
             if not left_out and choices.level(event.app) is not ContentLevel.COUNTS:
                 for reduced in self._classes.accept((observation,)):
                     self._hold.add(reduced, now_ns, is_key=False)
+
+    def _look(self, now_ns: int) -> None:
+        """Step 4."""
+        seen = self._gate.look()
+        since_ns = now_ns - self._hold.nanoseconds
+        if seen.secret:
+            self._count(Unkept.TURNED_OUT, self._hold.drop_since(since_ns))
+        if seen.moved:
+            for run in self._runs:
+                self._count(Unkept.MOVED, self._hold.forget_since(run, since_ns, _veiled))
 
     def _take_key(self, observation: Observation, choices: Choices, now_ns: int) -> None:
         event, focus = observation.event, observation.focus
@@ -131,42 +143,37 @@ class GatedContent:
             return  # a modifier, or a repeat
         level = choices.level(event.app)
         verdict = self._gate.verdict(focus, chosen=event.app in choices.applications)
+        character = _character(event) if level.keeps_content else None
         if event.app in choices.excluded:
             self._count(Unkept.EXCLUDED)
         elif verdict is Verdict.DENY:
             self._count(Unkept.DENIED)
         elif level is ContentLevel.COUNTS:
             self._count(Unkept.COUNTED)
-        elif focus is not None and verdict is Verdict.ALLOW and level.keeps_content:
-            self._hold_allowed(event, classes[0], self._gate.place(focus), level, now_ns)
+        elif verdict is Verdict.UNKNOWN:
+            self._hold.add(_veiled(classes[0]), now_ns, is_key=True)
+        elif character is not None and focus is not None:
+            run = self._run_in(self._gate.place(focus), level)
+            self._hold.add_character(run, character, classes[0], now_ns)
+            self._in_word = character != " "
+            if character == BACKSPACE:
+                self._backspace_ns = event.monotonic_ns
             return
         else:
-            reduced = _veiled(classes[0]) if verdict is Verdict.UNKNOWN else classes[0]
-            self._hold.add(reduced, now_ns, is_key=True)
-        self._end_run(complete=_completes(event) or event.key == " ")
+            self._hold.add(classes[0], now_ns, is_key=True)
+        self._end_run(complete=_completes(event))
         if not _stays(event):
-            self._gate.suspect()
+            self._suspect()
 
-    def _hold_allowed(
-        self, event: Event, reduced: Event, place: Place, level: ContentLevel, now_ns: int
-    ) -> None:
-        character = _character(event)
-        if character is None:
-            self._hold.add(reduced, now_ns, is_key=True)
-            self._end_run(complete=_completes(event))
-            if not _stays(event):
-                self._gate.suspect()
-            return
+    def _run_in(self, place: Place, level: ContentLevel) -> Run:
+        """The run that a character in this field belongs to."""
         run = self._open_run()
         if run is None or run.place != place or run.level is not level:
             if run is not None:
                 run.end(complete=False)
             run = Run(place, level, begins=not self._in_word)
             self._runs.append(run)
-        self._hold.add_character(run, character, reduced, now_ns)
-        self._in_word = character != " "
-        if character == BACKSPACE:
-            self._backspace_ns = event.monotonic_ns
+        return run
 
     def _take_release(self, event: Event, now_ns: int) -> None:
         run = self._open_run()
@@ -184,6 +191,11 @@ class GatedContent:
             run.end(complete=complete)
         self._in_word = not complete
 
+    def _suspect(self) -> None:
+        self._gate.suspect()
+        for run in self._runs:
+            run.left = True
+
     def _settle(self, now_ns: int) -> None:
         """Step 5."""
         self._runs = [run for run in self._runs if run.held]
@@ -192,7 +204,7 @@ class GatedContent:
             if not run.ended and (due or len(run.held) >= _RUN_CHARACTERS):
                 run.end(complete=False)
             if due and run.reread is None:
-                run.reread = self._gate.reread(run.place)
+                run.reread = self._gate.reread(run.place, still=not run.left)
             kind = self._gate.answer(run.reread) if run.reread is not None else None
             if kind is not None:
                 self._decide(run, kind)
@@ -230,7 +242,7 @@ def _character(event: Event) -> str | None:
 
 def _completes(event: Event) -> bool:
     """Whether a key ends a word for good."""
-    return event.key in ("Enter", "Tab") and not event.modifiers
+    return event.key in (" ", "Enter", "Tab") and not event.modifiers
 
 
 def _stays(event: Event) -> bool:

@@ -3,7 +3,7 @@
 Whether a secret field had the focus may be told late: the longest that was measured is 0.8 s
 (a script moves the focus while the browser is busy). So every key waits here, and what happened
 after it, to keep the order. If a secret field turns out to have had the focus, the keys of the
-last seconds are gone.
+last seconds are gone; if the focus was somewhere unknown, their characters are.
 
 The characters themselves wait in one block of memory that is locked where the system allows it,
 and are wiped when they leave. Elsewhere they exist one at a time, and as a run of text only while
@@ -12,6 +12,7 @@ and are wiped when they leave. Elsewhere they exist one at a time, and as a run 
 
 import ctypes
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -72,13 +73,14 @@ class Held:
 class Run:
     """Characters typed in one field with nothing else between. Judged as one, when it ended."""
 
-    __slots__ = ("begins", "ended", "ends", "held", "level", "place", "reread")
+    __slots__ = ("begins", "ended", "ends", "held", "left", "level", "place", "reread")
 
     def __init__(self, place: Place, level: ContentLevel, *, begins: bool) -> None:
         self.place = place
         self.level = level
         self.begins = begins  # its first word was seen from the start
         self.ended = self.ends = False  # `ends`: with a complete word
+        self.left = False  # since then the focus may have been moved on purpose
         self.held: list[Held] = []
         self.reread: Reread | None = None
 
@@ -148,6 +150,19 @@ class Hold:
             self._let_go(held)
         run.held.clear()
         return count
+
+    def forget_since(self, run: Run, since_ns: int, unknown: Callable[[Event], Event]) -> int:
+        """The characters of a run's keys that came since are gone; their number. `unknown` makes
+        of a class what is stored of an unknown field's."""
+        recent = [held for held in run.held if held.since_ns >= since_ns]
+        for held in recent:
+            if held.event is not None:
+                held.event = unknown(held.event)
+            run.held.remove(held)
+            self._let_go(held)
+        if recent:
+            run.end(complete=False)
+        return len(recent)
 
     def drop_since(self, since_ns: int) -> int:
         """The keys that came since never happened; their number. What is left of a run is cut."""

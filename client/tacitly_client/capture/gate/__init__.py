@@ -8,6 +8,15 @@ browsers.py       what browsers' extensions tell of theirs
 
 from tacitly_client.capture.gate.accessibility import Accessibility, FieldKind
 from tacitly_client.capture.gate.browsers import told_by_browsers
-from tacitly_client.capture.gate.verdict import Gate, Place, Reread, Verdict
+from tacitly_client.capture.gate.verdict import Gate, Place, Reread, Seen, Verdict
 
-__all__ = ["Accessibility", "FieldKind", "Gate", "Place", "Reread", "Verdict", "told_by_browsers"]
+__all__ = [
+    "Accessibility",
+    "FieldKind",
+    "Gate",
+    "Place",
+    "Reread",
+    "Seen",
+    "Verdict",
+    "told_by_browsers",
+]

@@ -14,7 +14,7 @@ and its field is asked once more before it is kept.
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from tacitly_client.capture.clock import Clock
 from tacitly_client.capture.gate.accessibility import Accessibility, Field, FieldKind, Question
@@ -36,6 +36,13 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Seen(NamedTuple):
+    """What turned out since the last look. Both may have been so for a while."""
+
+    secret: bool = False  # a secret field had the focus
+    moved: bool = False  # the focus left the field that was known
+
+
 class Page(int):
     """The focused field of a browser: the browser's process."""
 
@@ -44,14 +51,18 @@ Place = Field | Page
 
 
 class Reread:
-    """A field that is asked once more; `Gate.answer` has the answer."""
+    """A field that is asked once more; `Gate.answer` has the answer. `still`: whether it must
+    have the focus still."""
 
-    __slots__ = ("asked_ns", "place", "question")
+    __slots__ = ("asked_ns", "place", "question", "still")
 
-    def __init__(self, place: Place, asked_ns: int, question: Question | None) -> None:
+    def __init__(
+        self, place: Place, asked_ns: int, question: Question | None, *, still: bool
+    ) -> None:
         self.place = place
         self.asked_ns = asked_ns
         self.question = question
+        self.still = still
 
 
 class _Focused:
@@ -123,30 +134,36 @@ class Gate:
         self._epoch += 1
         self._suspect_ns = self._clock.monotonic_ns()
 
-    def look(self) -> bool:
-        """Take what was told since; whether a secret field turned out to have had the focus."""
-        for move in self._accessibility.poll():
-            if move.gained:
-                self._focused = self._ask_focused(move.field)
+    def look(self) -> Seen:
+        """Take what was told since."""
+        moved = False
+        for field, gained in self._accessibility.poll():
+            known = None if self._focused is None else self._focused.field
+            moved |= known is not None and gained != (field == known)
+            if gained:
+                self._focused = self._ask_focused(field)
                 self._moves.append(self._focused.question)
-            elif self._focused is not None and move.field == self._focused.field:
+            elif field == known:
                 self._focused = None
         in_secret = self._read_answers()
         self._confirm()
-        return self._look_at_pages() or in_secret
+        return Seen(secret=self._look_at_pages() or in_secret, moved=moved)
 
-    def reread(self, place: Place) -> Reread:
-        """Ask a field once more; for `answer`."""
+    def reread(self, place: Place, *, still: bool) -> Reread:
+        """Ask a field once more, for `answer`; `still`: it counts only if it has the focus."""
         question = self._ask(place) if isinstance(place, Field) else None
-        return Reread(place, self._clock.monotonic_ns(), question)
+        return Reread(place, self._clock.monotonic_ns(), question, still=still)
 
     def answer(self, reread: Reread) -> FieldKind | None:
         """What the field was at some time after the question; None: not known yet."""
         place = reread.place
         if isinstance(place, Field):
-            kind = reread.question.kind if reread.question else FieldKind.OTHER
+            question = reread.question or Question(place)
+            kind = question.kind
             if place in self._secrets:
                 kind = FieldKind.MASKED
+            elif kind is FieldKind.TEXT and reread.still and not question.focused:
+                kind = FieldKind.OTHER
         elif (page := self._pages.get(place)) is None:
             kind = FieldKind.OTHER
         elif page.told_ns <= reread.asked_ns:
