@@ -116,10 +116,10 @@ def test_what_is_no_text_field_is_unknown(world: World, role: int) -> None:
     assert world.gate.verdict(EDITOR) is Verdict.UNKNOWN
 
 
-def test_no_window_is_denied_and_an_unsettled_focus_unknown(world: World) -> None:
+def test_no_window_and_one_that_is_not_known_are_denied(world: World) -> None:
     world.tell(NAME)
     assert world.gate.verdict(Focus()) is Verdict.DENY
-    assert world.gate.verdict(None) is Verdict.UNKNOWN
+    assert world.gate.verdict(None) is Verdict.DENY
 
 
 def test_a_suspect_key_makes_it_unknown_until_another_field_is_told(world: World) -> None:

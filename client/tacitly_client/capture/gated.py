@@ -45,7 +45,7 @@ _STAYING: Final = frozenset(
 _VEILED: Final = ("<digit>", "<symbol>")
 
 
-class Unkept(StrEnum):
+class Reason(StrEnum):
     """Why a key was not stored, or without its character; `redaction.Rule` has more reasons."""
 
     EXCLUDED = "excluded application"
@@ -131,10 +131,10 @@ class GatedContent:
         seen = self._gate.look()
         since_ns = now_ns - self._hold.nanoseconds
         if seen.secret:
-            self._count(Unkept.TURNED_OUT, self._hold.drop_since(since_ns))
+            self._count(Reason.TURNED_OUT, self._hold.drop_since(since_ns))
         if seen.moved:
             for run in self._runs:
-                self._count(Unkept.MOVED, self._hold.forget_since(run, since_ns, _veiled))
+                self._count(Reason.MOVED, self._hold.forget_since(run, since_ns, _veiled))
 
     def _take_key(self, observation: Observation, choices: Choices, now_ns: int) -> None:
         event, focus = observation.event, observation.focus
@@ -145,11 +145,11 @@ class GatedContent:
         verdict = self._gate.verdict(focus, chosen=event.app in choices.applications)
         character = _character(event) if level.keeps_content else None
         if event.app in choices.excluded:
-            self._count(Unkept.EXCLUDED)
+            self._count(Reason.EXCLUDED)
         elif verdict is Verdict.DENY:
-            self._count(Unkept.DENIED)
+            self._count(Reason.DENIED)
         elif level is ContentLevel.COUNTS:
-            self._count(Unkept.COUNTED)
+            self._count(Reason.COUNTED)
         elif verdict is Verdict.UNKNOWN:
             self._hold.add(_veiled(classes[0]), now_ns, is_key=True)
         elif character is not None and focus is not None:
@@ -211,17 +211,17 @@ class GatedContent:
 
     def _decide(self, run: Run, kind: FieldKind) -> None:
         if kind is FieldKind.MASKED:
-            self._count(Unkept.TURNED_OUT, self._hold.drop_run(run))
+            self._count(Reason.TURNED_OUT, self._hold.drop_run(run))
         elif kind is FieldKind.TEXT:
             text = self._hold.text(run)
             redacted = self._judge(text, run.level, begins=run.begins, ends=run.ends)
             self._unkept.update({rule.value: count for rule, count in redacted.rules.items()})
             self._hold.settle(run, redacted)
         else:
-            self._count(Unkept.NOT_CONFIRMED, len(run.held))
+            self._count(Reason.NOT_CONFIRMED, len(run.held))
             self._hold.settle(run, None)
 
-    def _count(self, rule: Unkept, count: int = 1) -> None:
+    def _count(self, rule: Reason, count: int = 1) -> None:
         if count:
             self._unkept[rule.value] += count
 

@@ -1,7 +1,8 @@
 """May what is typed now be content? The verdict on the focused field.
 
     ALLOW    a text field that is known, and known to be no secret
-    DENY     a secret field; no window; an application that is denied; a private window
+    DENY     a secret field; an application that is denied; a private window; no window, or none
+             that is known: nobody could have excluded it
     UNKNOWN  everything else: no content
 
 After anything that may move the focus - Tab, Enter, Escape, a shortcut, a click, another window -
@@ -112,10 +113,10 @@ class Gate:
         `chosen`: the person named this application, which would be denied else for the prompts
         of other programs that it shows.
         """
-        if focus is None:
-            return Verdict.UNKNOWN
+        if focus is None or not focus.window:
+            return Verdict.DENY
         kind = kind_of(focus.app)
-        if not focus.window or kind is Kind.GUARD or self._in_secret(focus.pid):
+        if kind is Kind.GUARD or self._in_secret(focus.pid):
             return Verdict.DENY
         if kind is Kind.BROWSER:
             return self._verdict_on(self._pages.get(focus.pid or 0))
@@ -139,7 +140,7 @@ class Gate:
         moved = False
         for field, gained in self._accessibility.poll():
             known = None if self._focused is None else self._focused.field
-            moved |= known is not None and gained != (field == known)
+            moved |= known is not None and (field != known if gained else field == known)
             if gained:
                 self._focused = self._ask_focused(field)
                 self._moves.append(self._focused.question)
