@@ -89,11 +89,50 @@ def enrol(home: Path, invitation: Path, lifetime_epsilon: float, **timing: float
 def run(home: Path) -> None:
     """Take part in rounds until stopped (SIGTERM or Ctrl-C ends it cleanly)."""
     from tacitly_client.home import AgentHome, read_settings
-    from tacitly_client.node.agent import log_to_stderr, run_agent
+    from tacitly_client.node.agent import run_agent
+    from tacitly_client.processes import log_to_stderr
 
     place = AgentHome(home)
     log_to_stderr()
     run_agent(place, read_settings(place))
+
+
+@cli.command()
+@home_option
+def capture(home: Path) -> None:
+    """Capture your own input until stopped, while the tray shows it and you consent to it."""
+    from tacitly_client.capture.main import run_capture
+    from tacitly_client.home import AgentHome
+
+    run_capture(AgentHome(home))
+
+
+@cli.command("browser-install")
+@home_option
+def browser_install(home: Path) -> None:
+    """Let your browsers' extension tell this agent which fields are secret."""
+    import sys
+
+    from tacitly_client.browser_host import install
+
+    program = str(Path(sys.argv[0]).resolve())
+    for path in install(home, [program, "browser-host", "--home", str(home)], Path.home()):
+        click.echo(f"wrote {path}")
+    click.echo("now load the extension: see client/webextension/README.md")
+
+
+@cli.command("browser-host", hidden=True)
+@home_option
+def browser_host(home: Path) -> None:
+    """What a browser starts to speak to the agent; of no use to a person."""
+    import os
+    import sys
+
+    from tacitly_client.browser_host import serve
+    from tacitly_client.capture.clock import SystemClock
+    from tacitly_client.home import AgentHome
+
+    serve(sys.stdin.buffer, AgentHome(home).browsers, os.getppid(), SystemClock())
 
 
 @cli.command()

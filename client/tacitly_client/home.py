@@ -17,6 +17,11 @@ egress.jsonl   one line for each message that left (sizes and hashes, no content
 node.lock      held by the one process that may be this device on the wire
 node.id        Flower's number of this device, there while that process is connected
 trainer.log    what the trainer processes wrote to stderr
+capture.permit what the capture process is permitted at the moment, with a heartbeat
+capture.state  what the capture process does at the moment
+capture.lock   held by the one capture process
+content.json   what the person chose to have stored, per application (choices.py)
+browsers/      what browsers' extensions tell of their focused field (capture/gate/browsers.py)
 """
 
 from dataclasses import dataclass
@@ -126,6 +131,31 @@ class AgentHome:
     def trainer_log(self) -> Path:
         """What the trainer processes wrote to stderr."""
         return self.root / "trainer.log"
+
+    @property
+    def capture_permit(self) -> Path:
+        """What the capture process is permitted at the moment; missing: nothing."""
+        return self.root / "capture.permit"
+
+    @property
+    def capture_state(self) -> Path:
+        """What the capture process does at the moment (capture/state.py)."""
+        return self.root / "capture.state"
+
+    @property
+    def capture_lock(self) -> Path:
+        """Lock file of the one capture process."""
+        return self.root / "capture.lock"
+
+    @property
+    def choices(self) -> Path:
+        """What the person chose to have stored; missing: the defaults."""
+        return self.root / "content.json"
+
+    @property
+    def browsers(self) -> Path:
+        """Directory of the notes of browsers' hosts."""
+        return self.root / "browsers"
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
