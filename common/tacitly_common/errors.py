@@ -8,13 +8,13 @@
       ├─ ContractError         the officers' log was altered, or an act is not allowed  (contract/)
       │    ├─ NotAuthorisedError    signed by somebody who may not
       │    ├─ ApprovalNeededError   too few officers have approved
+      │    ├─ OutsidePolicyError    a plan is not what the policy lets plans be
       │    └─ ConflictError         another entry came first, or it was done before
       ├─ InvitationError       a file is no invitation                     (invitation.py)
       ├─ DeskError             the enrolment desk gives no answer          (wire/desk_errors.py)
       │    └─ DeskInputError, DeskBudgetError, DeskApprovalNeededError, DeskVerificationError,
       │         DeskConflictError, DeskNotAuthorisedError
       ├─ WireError             a message is not what the protocol says     (wire/)
-      ├─ OutsidePolicyError    a plan is not what the policy lets plans be (server: officer/)
       ├─ BudgetExceededError   a charge would overdraw a ledger            (both ledgers)
       ├─ TooSoonError          a charge would pass a participation limit   (client: ledger/)
       ├─ LedgerError           a ledger is damaged or used out of order    (both ledgers)

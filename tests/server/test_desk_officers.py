@@ -181,8 +181,6 @@ def test_a_plan_that_states_another_epsilon_than_it_costs_is_refused(desk: Desk)
     [
         ({"purpose": "advertising"}, "OTHER_PURPOSE"),
         ({"delta": Decimal("1e-7")}, "BEYOND_POLICY"),
-        ({"expires": datetime(2020, 1, 1, tzinfo=UTC)}, "CAMPAIGN_EXPIRED"),
-        ({"client_version": "9.9.9"}, "CLIENT_VERSION"),
         (
             {
                 "subject": SubjectMechanism(
@@ -199,6 +197,21 @@ def test_a_plan_that_states_another_epsilon_than_it_costs_is_refused(desk: Desk)
             },
             "CLIP_TOO_LARGE",
         ),
+    ],
+)
+def test_a_plan_outside_the_policy_needs_another_policy(
+    desk: Desk, changes: dict[str, Any], code: str
+) -> None:
+    plan, model = proposal("outside", **changes)
+    with refused(desk, DeskApprovalNeededError, code):
+        propose(desk, plan, model)
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"expires": datetime(2020, 1, 1, tzinfo=UTC)}, "CAMPAIGN_EXPIRED"),
+        ({"client_version": "9.9.9"}, "CLIENT_VERSION"),
     ],
 )
 def test_a_plan_that_could_not_run_is_refused(

@@ -22,9 +22,9 @@ from tacitly_common.campaign import (
     SubjectMechanism,
     revise,
 )
+from tacitly_common.contract.acts import OutsidePolicyError
 from tacitly_common.errors import BudgetExceededError, ValidationError
 from tacitly_server.officer import cli
-from tacitly_server.officer.plan_check import OutsidePolicyError
 from tacitly_server.officer.plan_diff import MORE_IS_LOOSER, MORE_IS_TIGHTER, plan_fields
 
 EXAMPLE = (
@@ -258,7 +258,7 @@ def test_what_a_plans_own_limits_bring_is_said(tmp_path: Path) -> None:
     ("changes", "error", "message"),
     [
         ({}, None, ""),
-        ({"minimum_noise_multiplier": Decimal(9)}, OutsidePolicyError, "NOISE_TOO_LOW"),
+        ({"minimum_noise_multiplier": Decimal(9)}, OutsidePolicyError, "noise_too_low"),
         ({"epoch_epsilon": Decimal(3)}, BudgetExceededError, "for a month's data; allow 5"),
         ({"lifetime_epsilon": Decimal(2)}, BudgetExceededError, "for a person's lifetime; allow 2"),
     ],

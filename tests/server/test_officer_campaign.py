@@ -270,8 +270,8 @@ def test_a_plan_is_proposed_once(hall: Hall) -> None:
 @pytest.mark.parametrize(
     ("changes", "exit_code", "reason"),
     [
-        ({"purpose": "surveillance"}, 5, "other_purpose"),
-        ({"delta": Decimal("1e-7")}, 5, "beyond_policy"),
+        ({"purpose": "surveillance"}, 4, "other_purpose"),
+        ({"delta": Decimal("1e-7")}, 4, "beyond_policy"),
         ({"client_version": "9.9.9"}, 5, "devices with Tacitly 9.9.9"),
         (
             {
@@ -280,7 +280,7 @@ def test_a_plan_is_proposed_once(hall: Hall) -> None:
                 ),
             },
             3,
-            "for a lifetime",
+            "for a month's data",
         ),
     ],
 )

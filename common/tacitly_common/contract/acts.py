@@ -45,6 +45,12 @@ class ApprovalNeededError(ContractError):
     exit_code = 4
 
 
+class OutsidePolicyError(ContractError):
+    """A plan is not what the policy lets plans be: only another policy would do."""
+
+    exit_code = 4
+
+
 class ConflictError(ContractError):
     """Another entry came first, or the act was done before."""
 

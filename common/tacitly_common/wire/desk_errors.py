@@ -42,7 +42,7 @@ class DeskBudgetError(DeskError):
 
 
 class DeskApprovalNeededError(DeskError):
-    """Too few officers have approved."""
+    """Too few officers have approved, or only another policy would allow it."""
 
     exit_code = 4
 

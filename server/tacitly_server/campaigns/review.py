@@ -9,10 +9,10 @@ from tacitly_common.campaign import (
     check_epsilon,
     parse_plan,
 )
-from tacitly_common.contract.acts import ContractError
+from tacitly_common.contract.acts import ContractError, OutsidePolicyError
 from tacitly_common.contract.judge import plan_of
 from tacitly_common.contract.log import Contract
-from tacitly_common.contract.policy import judge_plan
+from tacitly_common.contract.policy import Policy, judge_plan
 from tacitly_common.errors import BudgetExceededError
 from tacitly_common.wire.codes import ReplyCode
 
@@ -22,9 +22,8 @@ def runnable_plan(contract: Contract, plan_hash: str, *, now: datetime) -> Campa
 
     Raises:
         ContractError: it is malformed, misstates its cost, is over, is for other devices' code
-            than there is, or leaves the policy.
-        BudgetExceededError: it may cost a person more than the policy allows for a lifetime, or
-            for the data of one month.
+            than there is.
+        OutsidePolicyError, BudgetExceededError: as of `check_policy`.
     """
     plan = _sound(contract, plan_hash)
     if plan.client_version != CLIENT_VERSION:
@@ -36,24 +35,44 @@ def runnable_plan(contract: Contract, plan_hash: str, *, now: datetime) -> Campa
         raise ContractError(
             ReplyCode.CAMPAIGN_EXPIRED, f"the plan expired at {plan.expires}; set a later end"
         )
-    policy = contract.policy
-    code = judge_plan(plan, policy)
-    if code is not ReplyCode.OK:
-        raise ContractError(
-            code,
-            f"the plan leaves the organisation's policy ({code.name.lower()}); "
-            "change it, or the policy first",
+    check_policy(plan, contract.policy)
+    return plan
+
+
+def check_policy(plan: CampaignPlan, policy: Policy) -> None:
+    """Pass if the policy allows the plan and its budgets pay for it, were nothing spent yet.
+
+    A month's budget is checked once for all of the plan's months: every participation is charged
+    to each of them.
+
+    Raises:
+        OutsidePolicyError: the plan is not what the policy lets plans be.
+        BudgetExceededError: its worst case alone is more than a month's or a life's.
+    """
+    verdict = judge_plan(plan, policy)
+    if verdict is not ReplyCode.OK:
+        raise OutsidePolicyError(
+            verdict,
+            f"the policy does not allow the plan ({verdict.name.lower()}); change the plan, or let "
+            "two officers approve another policy first",
         )
-    for scope, cap in (
-        ("a lifetime", policy.lifetime_nano_rho),
-        ("one month's data", policy.epoch_nano_rho),
+    for scope, whose, epsilon, cap in (
+        ("epoch", "a month's data", policy.epoch_epsilon, policy.epoch_nano_rho),
+        ("lifetime", "a person's lifetime", policy.lifetime_epsilon, policy.lifetime_nano_rho),
     ):
         if plan.cap_nano_rho > cap:
+            affordable = cap // plan.cost_nano_rho
+            fewer = (
+                f"allow {affordable} participations instead of {plan.participation.per_campaign}, "
+                "or plan more noise"
+                if affordable
+                else "plan more noise: not even one participation is paid for"
+            )
             raise BudgetExceededError(
                 f"the plan may cost a person {plan.cap_nano_rho} nano-ρ, the policy allows {cap} "
-                f"for {scope}; plan fewer participations or more noise"
+                f"(ε {epsilon}) for {whose}; {fewer}",
+                scope=scope,
             )
-    return plan
 
 
 def _sound(contract: Contract, plan_hash: str) -> CampaignPlan:

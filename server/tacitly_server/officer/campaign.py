@@ -68,8 +68,8 @@ def propose(plan_file: Path, model: Path, office: Office, form: str, yes: bool) 
 def approve(proposal: str, office: Office, form: str, yes: bool) -> None:
     """Approve a plan, or a change to officers, policy or grant key, by its hash or its beginning.
 
-    A plan is refused if what it may cost does not compute (exit code 5), leaves the policy (5), or
-    is beyond the budgets of the policy (3).
+    A plan is refused if what it may cost does not compute (exit code 5), if it is beyond the
+    policy's budgets (3), or else leaves the policy (4).
     """
     from tacitly_common.contract.acts import Approve, ProposeChange
     from tacitly_server.campaigns.review import runnable_plan

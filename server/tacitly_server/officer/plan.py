@@ -90,6 +90,7 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
 
     from tacitly_common.campaign import check_epsilon, read_plan
     from tacitly_common.contract.policy import judge_plan
+    from tacitly_server.campaigns.review import check_policy
     from tacitly_server.officer import plan_check
 
     read = read_plan(file)
@@ -122,7 +123,7 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
     emit(document, form, show)
     refuse_over_budget(assessed)
     if policy is not None:
-        plan_check.check_policy(read, policy)
+        check_policy(read, policy)
 
 
 @plan.command()

@@ -1,4 +1,4 @@
-"""A plan's own words held against what it computes to, the budget and the policy."""
+"""A plan's own words held against what it computes to, and the budget."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -8,15 +8,6 @@ from tacitly_common.accounting.assessment import Advice, Assessment, assess
 from tacitly_common.accounting.planner import Settings
 from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.contract.policy import Policy, judge_plan
-from tacitly_common.errors import BudgetExceededError, TacitlyError
-from tacitly_common.wire.codes import ReplyCode
-
-
-class OutsidePolicyError(TacitlyError):
-    """A plan is not what the policy lets any plan be: only another policy would do."""
-
-    exit_code = 4
 
 
 def plan_settings(plan: CampaignPlan, epsilon: float | None = None) -> Settings:
@@ -85,32 +76,3 @@ def plan_warnings(plan: CampaignPlan, now: datetime) -> tuple[Advice, ...]:
             )
         )
     return tuple(found)
-
-
-def check_policy(plan: CampaignPlan, policy: Policy) -> None:
-    """Pass if the policy allows the plan and its budgets pay for it, were nothing spent yet.
-
-    A month's budget is checked once for all of the plan's months: every participation is charged
-    to each of them.
-
-    Raises:
-        BudgetExceededError: the plan's worst case alone is more than a month's or a life's.
-        OutsidePolicyError: the plan is not what the policy lets plans be.
-    """
-    for scope, whose, epsilon, cap in (
-        ("epoch", "a month's data", policy.epoch_epsilon, policy.epoch_nano_rho),
-        ("lifetime", "a person's lifetime", policy.lifetime_epsilon, policy.lifetime_nano_rho),
-    ):
-        if plan.cap_nano_rho > cap:
-            raise BudgetExceededError(
-                f"the plan may cost a person {plan.cap_nano_rho} nano-ρ, the policy allows {cap} "
-                f"(ε {epsilon}) for {whose}; allow {cap // plan.cost_nano_rho} participations "
-                f"instead of {plan.participation.per_campaign}, or plan more noise",
-                scope=scope,
-            )
-    verdict = judge_plan(plan, policy)
-    if verdict is not ReplyCode.OK:
-        raise OutsidePolicyError(
-            f"the policy does not allow the plan: {verdict.name}; change the plan, or let two "
-            "officers approve another policy"
-        )
