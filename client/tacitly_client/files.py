@@ -1,6 +1,9 @@
 """Small files that are there whole or not at all, whatever moment a crash or a full disk picks."""
 
+import fcntl
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +27,18 @@ def write_whole(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     partial.replace(path)
     _sync(path.parent)
+
+
+@contextmanager
+def only_writer(path: Path) -> Iterator[None]:
+    """Wait until no other process changes this file; what is read inside is not yet outdated."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+    descriptor = os.open(path.with_name(path.name + ".lock"), flags, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove(path: Path) -> bool:

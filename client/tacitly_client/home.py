@@ -20,6 +20,7 @@ trainer.log    what the trainer processes wrote to stderr
 capture.permit what the capture process is permitted at the moment, with a heartbeat
 capture.state  what the capture process does at the moment
 capture.lock   held by the one capture process
+pause.json     whether the person has paused capture (pause.py); missing: never paused
 content.json   what the person chose to have stored, per application (choices.py)
 browsers/      what browsers' extensions tell of their focused field (capture/gate/browsers.py)
 """
@@ -88,11 +89,6 @@ class AgentHome:
         return self.root / "contract.problem"
 
     @property
-    def contract_lock(self) -> Path:
-        """Lock file of who extends the officers' log."""
-        return self.root / "contract.lock"
-
-    @property
     def plan(self) -> Path:
         """The plan of the campaign that was joined, canonical JSON; else not there."""
         return self.root / "plan.json"
@@ -146,6 +142,11 @@ class AgentHome:
     def capture_lock(self) -> Path:
         """Lock file of the one capture process."""
         return self.root / "capture.lock"
+
+    @property
+    def pause(self) -> Path:
+        """Whether the person has paused capture; missing: never paused."""
+        return self.root / "pause.json"
 
     @property
     def choices(self) -> Path:
