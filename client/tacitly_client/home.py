@@ -20,6 +20,8 @@ trainer.log    what the trainer processes wrote to stderr
 capture.permit what the capture process is permitted at the moment, with a heartbeat
 capture.state  what the capture process does at the moment
 capture.lock   held by the one capture process
+consent.jsonl  receipts: what the person agreed to and withdrew (consent.py)
+notices/       the texts that the person agreed to, by their SHA-256
 pause.json     whether the person has paused capture (pause.py); missing: never paused
 content.json   what the person chose to have stored, per application (choices.py)
 browsers/      what browsers' extensions tell of their focused field (capture/gate/browsers.py)
@@ -142,6 +144,16 @@ class AgentHome:
     def capture_lock(self) -> Path:
         """Lock file of the one capture process."""
         return self.root / "capture.lock"
+
+    @property
+    def consent(self) -> Path:
+        """Receipts of consent, JSON lines; missing: none was ever given."""
+        return self.root / "consent.jsonl"
+
+    @property
+    def notices(self) -> Path:
+        """Directory of the texts that were agreed to, "SHA256.txt"."""
+        return self.root / "notices"
 
     @property
     def pause(self) -> Path:
