@@ -22,6 +22,8 @@ capture.state  what the capture process does at the moment
 capture.lock   held by the one capture process
 consent.jsonl  receipts: what the person agreed to and withdrew (consent.py)
 notices/       the texts that the person agreed to, by their SHA-256
+asked.txt      what the person was asked last by the tray
+tray.lock      held by the one tray process
 pause.json     whether the person has paused capture (pause.py); missing: never paused
 content.json   what the person chose to have stored, per application (choices.py)
 browsers/      what browsers' extensions tell of their focused field (capture/gate/browsers.py)
@@ -154,6 +156,16 @@ class AgentHome:
     def notices(self) -> Path:
         """Directory of the texts that were agreed to, "SHA256.txt"."""
         return self.root / "notices"
+
+    @property
+    def asked(self) -> Path:
+        """What the tray asked last; whoever refused it is not asked the same again."""
+        return self.root / "asked.txt"
+
+    @property
+    def tray_lock(self) -> Path:
+        """Lock file of the one tray process."""
+        return self.root / "tray.lock"
 
     @property
     def pause(self) -> Path:

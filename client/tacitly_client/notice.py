@@ -49,6 +49,23 @@ class Language(StrEnum):
     DE = "de"
 
 
+class TrayWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the indicator and its menu say."""
+
+    capturing: str
+    capturing_and_training: str
+    training: str
+    paused: str
+    not_receiving: str
+    off: str
+    pause_hour: str
+    pause: str
+    resume: str
+    show: str
+    ask: str
+    withdraw: str
+
+
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is said around a notice: `notices/words.toml`."""
 
@@ -59,6 +76,7 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     agree: str
     refuse: str
     purposes: dict[Purpose, str]
+    tray: TrayWords
 
 
 @dataclass(frozen=True, slots=True)
