@@ -13,7 +13,7 @@ from plans import small_plan
 from scripted_desk import authority, certificate
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.files import write_whole
-from tacitly_client.home import AgentHome, AgentSettings, Enrolment
+from tacitly_client.home import AgentHome, AgentSettings, Enrolment, TrainWhen
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.store import EventStore
 from tacitly_common.campaign import CampaignPlan, revise
@@ -54,11 +54,12 @@ def make_home(
 ) -> AgentHome:
     """A home whose store holds `text` as it was typed, a key each 100 ms."""
     home = AgentHome(root)
-    root.mkdir(mode=0o700, parents=True)
+    home.create()
     settings = AgentSettings(
         server="127.0.0.1:1",
         lifetime_cap_nano_rho=lifetime_attempts * plan.cost_nano_rho,
         trainer_linger_seconds=linger_seconds,
+        train_when=TrainWhen.ALWAYS,
     )
     home.settings.write_bytes(msgspec.json.encode(settings))
     agree(home, Log().start(plan), joined=plan)

@@ -66,10 +66,19 @@ def main() -> None:
     show_default=True,
     help="How often to ask what the officers have signed.",
 )
-def enrol(home: Path, invitation: Path, lifetime_epsilon: float, **timing: float) -> None:
+@click.option(
+    "--train-when",
+    type=click.Choice(["idle", "always"]),
+    default="idle",
+    show_default=True,
+    help="While nobody would notice, or whenever a round asks (machines that nobody sits at).",
+)
+def enrol(
+    home: Path, invitation: Path, lifetime_epsilon: float, train_when: str, **timing: float
+) -> None:
     """Set up this machine with INVITATION, the file you were given. Joins nothing yet."""
     from tacitly_client.enrolment import enrol as enrolled
-    from tacitly_client.home import AgentHome
+    from tacitly_client.home import AgentHome, TrainWhen
     from tacitly_common.invitation import read_invitation
 
     contract = enrolled(
@@ -77,6 +86,7 @@ def enrol(home: Path, invitation: Path, lifetime_epsilon: float, **timing: float
         read_invitation(invitation),
         lifetime_epsilon=lifetime_epsilon,
         now=datetime.now(UTC),
+        train_when=TrainWhen(train_when),
         timing=timing,
     )
     officers = sum(officer.active for officer in contract.officers.values())
