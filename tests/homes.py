@@ -77,6 +77,7 @@ def agree(
     home: AgentHome, log: Log, *, joined: CampaignPlan | None = None, desk: str = "127.0.0.1:1"
 ) -> None:
     """Leave in a home what enrolment at a desk leaves, and join a campaign."""
+    home.create()
     key = Ed25519PrivateKey.generate()
     write_whole(home.device_key, private_pem(key))
     for path, der in (

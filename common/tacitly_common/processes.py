@@ -64,6 +64,7 @@ class Child:
     clock: Callable[[], float]
     report: Callable[[str], None]
     log_bytes: int = _LOG_BYTES
+    backoff: Backoff | None = None
     restarts: int = 0
     exit_code: int | None = None
     _process: subprocess.Popen[bytes] | None = None
@@ -71,7 +72,7 @@ class Child:
     _backoff: Backoff = field(init=False)
 
     def __post_init__(self) -> None:
-        self._backoff = Backoff(self.clock)
+        self._backoff = self.backoff or Backoff(self.clock)
 
     @property
     def pid(self) -> int | None:
