@@ -67,10 +67,19 @@ def main() -> None:
     show_default=True,
     help="How often to ask what the officers have signed.",
 )
-def enrol(home: Path, invitation: Path, lifetime_epsilon: float, **timing: float) -> None:
+@click.option(
+    "--train-when",
+    type=click.Choice(["idle", "always"]),
+    default="idle",
+    show_default=True,
+    help="While nobody would notice, or whenever a round asks (machines that nobody sits at).",
+)
+def enrol(
+    home: Path, invitation: Path, lifetime_epsilon: float, train_when: str, **timing: float
+) -> None:
     """Set up this machine with INVITATION, the file you were given. Joins nothing yet."""
     from tacitly_client.enrolment import enrol as enrolled
-    from tacitly_client.home import AgentHome
+    from tacitly_client.home import AgentHome, TrainWhen
     from tacitly_common.invitation import read_invitation
 
     contract = enrolled(
@@ -78,6 +87,7 @@ def enrol(home: Path, invitation: Path, lifetime_epsilon: float, **timing: float
         read_invitation(invitation),
         lifetime_epsilon=lifetime_epsilon,
         now=datetime.now(UTC),
+        train_when=TrainWhen(train_when),
         timing=timing,
     )
     officers = sum(officer.active for officer in contract.officers.values())
@@ -88,25 +98,35 @@ def enrol(home: Path, invitation: Path, lifetime_epsilon: float, **timing: float
 
 @cli.command()
 @home_option
-def run(home: Path) -> None:
-    """Take part in rounds until stopped (SIGTERM or Ctrl-C ends it cleanly)."""
-    from tacitly_client.home import AgentHome, read_settings
-    from tacitly_client.node.agent import run_agent
+@click.option("--no-capture", is_flag=True, help="Start neither tray nor capture.")
+def run(home: Path, no_capture: bool) -> None:
+    """Take part in rounds until stopped (SIGTERM or Ctrl-C ends it cleanly).
+
+    On a desktop also the tray and, once you have consented, the capture of your own input.
+    """
+    import os
+
+    from tacitly_client.daemon.supervisor import parts_for, supervise
+    from tacitly_client.home import AgentHome
     from tacitly_client.processes import log_to_stderr
 
-    place = AgentHome(home)
     log_to_stderr()
-    run_agent(place, read_settings(place))
+    supervise(AgentHome(home), parts_for(os.environ, capture=not no_capture))
 
 
 @cli.command()
 @home_option
 def capture(home: Path) -> None:
     """Capture your own input until stopped, while the tray shows it and you consent to it."""
-    from tacitly_client.capture.main import run_capture
     from tacitly_client.home import AgentHome
+    from tacitly_client.sandbox import confine, inner_rules
 
-    run_capture(AgentHome(home))
+    place = AgentHome(home)
+    confine(inner_rules(place))
+
+    from tacitly_client.capture.main import run_capture
+
+    run_capture(place)
 
 
 @cli.command("browser-install")

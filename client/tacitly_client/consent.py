@@ -5,8 +5,8 @@
     give(home, asked, now=now)           # durable on return
     withdraw(home, now=now)              # everything; needs no network and nobody's leave
 
-`consent.jsonl` holds a receipt a line, each with its hash and that of the one before, so that
-damage is noticed; that the file is an older copy of itself is not. There are two kinds: for
+`person/consent.jsonl` holds a receipt a line, each with its hash and that of the one before, so
+that damage is noticed; that the file is an older copy of itself is not. There are two kinds: for
 capture (no plan; the levels agreed to) and for a campaign (its plan's hash; given by `join`).
 Receipts are only added; what was shown is kept beside them, in `notices/`.
 
@@ -180,6 +180,7 @@ def give(home: AgentHome, asked: Asked, *, now: datetime) -> Receipt:
     Raises:
         OSError: it could not be written; what stood before still does.
     """
+    home.create()
     home.notices.mkdir(mode=0o700, exist_ok=True)
     shown = notice_hash(asked.text)
     write_whole(home.notices / f"{shown}.txt", asked.text.encode())
@@ -216,7 +217,7 @@ def withdraw(home: AgentHome, *, now: datetime, capture: bool = True) -> list[Re
         with only_writer(home.consent):
             return _withdraw(home, capture, now)
     except OSError:
-        home.consent.replace(home.root / "consent.withdrawn.jsonl")
+        home.consent.replace(home.consent.with_name("consent.withdrawn.jsonl"))
         return []
 
 
@@ -267,7 +268,7 @@ def _hash_to_follow(home: AgentHome) -> str:
         receipts = read_receipts(home)
     except ConsentError:
         content = _hash(home.consent.read_bytes())
-        home.consent.replace(home.root / f"consent.damaged-{content}.jsonl")
+        home.consent.replace(home.consent.with_name(f"consent.damaged-{content}.jsonl"))
         return content
     return receipts[-1].hash if receipts else _BEGINNING
 

@@ -193,7 +193,7 @@ def test_any_damage_is_no_consent(
     assert withdraw(home, now=LATER) == []
     agreed(home)
     assert consent_stands(home) is not None
-    (aside,) = home.root.glob("consent.damaged-*")
+    (aside,) = home.person.glob("consent.damaged-*")
     assert aside.read_bytes() == changed
 
 
@@ -219,7 +219,7 @@ def test_a_full_disk_keeps_nobody_from_withdrawing_and_gives_no_consent(home: Ag
         withdraw(home, now=LATER)
     assert consent_stands(home) is None
     assert joined_plan(home) is None
-    assert (home.root / "consent.withdrawn.jsonl").read_bytes() == receipts
+    assert (home.person / "consent.withdrawn.jsonl").read_bytes() == receipts
 
 
 def test_without_enrolment_nobody_can_be_asked(tmp_path: Path) -> None:

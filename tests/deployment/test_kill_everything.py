@@ -31,9 +31,9 @@ from stock_flower import eventually
 from tacitly_client.home import AgentHome
 from tacitly_common.campaign import CampaignPlan, CohortPlan
 from tacitly_common.mechanisms.gaussian import decode_mean
+from tacitly_common.processes import living_children
 from tacitly_server.bundle import app_hash
 from tacitly_server.ledger.subjects import subject_name
-from tacitly_server.processes import living_children
 from tacitly_server.rounds import optimizer
 from tacitly_server.rounds.checkpoint import read_checkpoint
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256, read_receipts

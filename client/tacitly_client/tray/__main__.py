@@ -1,22 +1,22 @@
-"""The tray process: python -m tacitly_client.tray --home DIR"""
+"""The tray as a process of its own: python -P -m tacitly_client.tray --home DIR"""
 
-from pathlib import Path
+import sys
 
-import click
+from tacitly_client.daemon.process import run_process
+from tacitly_client.home import AgentHome
+from tacitly_client.sandbox import inner_rules
 
-from tacitly_client.options import home_option
-from tacitly_common.command import run_command
 
+def serve(home: AgentHome) -> None:
+    """Until SIGTERM or SIGINT.
 
-@click.command()
-@home_option
-def tray(home: Path) -> None:
-    """Show what the agent does, and permit capture while it is seen."""
-    from tacitly_client.home import AgentHome
+    Raises:
+        ScreenError, ValidationError: as `run_tray`.
+    """
     from tacitly_client.tray.main import run_tray
 
-    run_tray(AgentHome(home))
+    run_tray(home)
 
 
 if __name__ == "__main__":
-    run_command("tacitly-tray", tray)
+    sys.exit(run_process(__doc__, inner_rules, serve))

@@ -12,7 +12,6 @@ turns is a break too, as is a moment in which the indicator was not seen.
 import os
 import select
 import threading
-from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
@@ -20,15 +19,16 @@ from tacitly_client.capture.clock import Clock, SystemClock
 from tacitly_client.capture.permit import BEAT_SECONDS, Permission, PermitFile
 from tacitly_client.consent import withdraw
 from tacitly_client.home import AgentHome
+from tacitly_client.local_socket import private_directory
 from tacitly_client.notice import desktop_language, words
 from tacitly_client.pause import pause, resume
-from tacitly_client.processes import log_to_stderr, only_process, stop_on_signals
+from tacitly_client.processes import only_process, stop_on_signals
 from tacitly_client.redaction import ContentLevel
-from tacitly_client.tray.asking import Asking, command, open_terminal
 from tacitly_client.tray.indicator import Indicator
 from tacitly_client.tray.menu import Entry, Menu
 from tacitly_client.tray.screen import Rectangle, Screen
 from tacitly_client.tray.shown import Look, Showing, View
+from tacitly_client.tray.windows import Windows
 
 _HOUR_SECONDS = 3_600.0
 
@@ -36,7 +36,6 @@ _HOUR_SECONDS = 3_600.0
 def run_tray(
     home: AgentHome,
     *,
-    trains: Callable[[], bool],
     stop: threading.Event | None = None,
     ask: bool = True,
 ) -> None:
@@ -44,7 +43,6 @@ def run_tray(
 
     Args:
         home: an enrolled agent's directory.
-        trains: whether a model is trained now.
         stop: set it to end; if None, SIGTERM and SIGINT do.
         ask: whether somebody who was not asked yet is asked for consent.
 
@@ -52,7 +50,7 @@ def run_tray(
         ScreenError: there is no X server, or it has gone.
         ValidationError: another tray runs for this home.
     """
-    log_to_stderr()
+    private_directory(home.run)
     if stop is None:
         stop = threading.Event()
         stop_on_signals(stop)
@@ -60,7 +58,7 @@ def run_tray(
         stack.enter_context(only_process(home.tray_lock, "tray"))
         screen = Screen(os.environ.get("DISPLAY", ""))
         stack.callback(screen.close)
-        tray = Tray(home, screen, SystemClock(), trains)
+        tray = Tray(home, screen, SystemClock())
         stack.callback(tray.close)
         tray.run(stop, ask=ask)
 
@@ -68,17 +66,15 @@ def run_tray(
 class Tray:
     """The loop of the module's text, over its parts."""
 
-    def __init__(
-        self, home: AgentHome, screen: Screen, clock: Clock, trains: Callable[[], bool]
-    ) -> None:
+    def __init__(self, home: AgentHome, screen: Screen, clock: Clock) -> None:
         self._home = home
         self._screen = screen
         self._clock = clock
         self._language = desktop_language(os.environ)
         self._words = words(self._language).tray
-        self._look = Look(home, clock, trains)
+        self._look = Look(home, clock)
         self._indicator = Indicator(screen)
-        self._asking = Asking(home, self._language)
+        self._windows = Windows(home, self._language)
         self._permit = PermitFile(home.capture_permit, clock)
         self._stands: tuple[object, ...] | None = None
         self._since_ns = 0
@@ -88,7 +84,7 @@ class Tray:
     def run(self, stop: threading.Event, *, ask: bool) -> None:
         """Until stopped."""
         if ask:
-            self._asking.once()
+            self._windows.ask_once()
         due = 0.0
         while not stop.is_set():
             now = self._clock.monotonic_ns() / 1e9
@@ -105,11 +101,11 @@ class Tray:
     def close(self) -> None:
         """Permit nothing any more."""
         self._permit.withdraw()
-        self._asking.close()
+        self._windows.close()
 
     def _beat(self) -> None:
         """Steps 1 to 3."""
-        self._asking.look()
+        self._windows.look()
         view = self._view = self._look()
         self._indicator.show(view.showing, self._in_words(view))
         receipt = view.consent.receipt
@@ -141,7 +137,7 @@ class Tray:
     def _opened(self, view: View, at: Rectangle) -> Menu:
         say = self._words
         if view.consent.receipt is None:
-            entries = [Entry(say.ask, self._asking.ask)]
+            entries = [Entry(say.ask, self._windows.ask)]
         elif view.pause.paused:
             entries = [Entry(say.resume, self._resume), Entry(say.withdraw, self._withdraw)]
         else:
@@ -150,7 +146,7 @@ class Tray:
                 Entry(say.pause, lambda: self._pause(None)),
                 Entry(say.withdraw, self._withdraw),
             ]
-        show = Entry(say.show, lambda: open_terminal(command("show", home=self._home)))
+        show = Entry(say.show, self._windows.show_stored)
         title = self._in_words(view) + (f": {view.why}" if view.why else "")
         return Menu(self._screen, title, (show, *entries), at)
 

@@ -12,16 +12,17 @@ The capture process tells what it does; consent and pause are the person's words
 |               | screen, a desktop that is not supported                                 |
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from tacitly_client.capture.clock import Clock
-from tacitly_client.capture.state import Doing, read_state
+from tacitly_client.capture.state import Doing
 from tacitly_client.consent import CaptureConsent, capture_consent
+from tacitly_client.daemon.state import Training
 from tacitly_client.files import Watch
 from tacitly_client.home import AgentHome
+from tacitly_client.now import read_now
 from tacitly_client.pause import PauseState, read_pause
 
 _RECEIVES: Final = (Doing.CAPTURING, Doing.NOT_STORING)
@@ -51,25 +52,24 @@ class View:
 class Look:
     """Looks at one home, again and again."""
 
-    def __init__(self, home: AgentHome, clock: Clock, trains: Callable[[], bool]) -> None:
-        """`trains`: whether a model is trained now."""
+    def __init__(self, home: AgentHome, clock: Clock) -> None:
         self._home = home
         self._clock = clock
-        self._trains = trains
         files = (home.consent, home.contract, home.enrolment, home.choices)
         self._consent = Watch(lambda: capture_consent(home), *files)
 
     def __call__(self) -> View:
         """How it is now. Raises nothing."""
         consent, pause = self._consent(), read_pause(self._home, self._clock)
-        state, trains = read_state(self._home.capture_state), self._trains()
-        showing, why = Showing.NOT_RECEIVING, state.reason or state.doing.value
+        now = read_now(self._home, self._clock)
+        trains = now.training is Training.RUNNING
+        showing, why = Showing.NOT_RECEIVING, now.reason or now.capture.value
         if consent.receipt is None:
             showing, why = Showing.OFF, consent.why_not
         elif pause.paused:
             showing, why = Showing.PAUSED, ""
-        elif state.doing in _RECEIVES:
-            showing, why = Showing.CAPTURING, state.reason
+        elif now.capture in _RECEIVES:
+            showing, why = Showing.CAPTURING, now.reason
         elif trains:
             showing = Showing.TRAINING
         return View(showing, consent, pause, trains, why)

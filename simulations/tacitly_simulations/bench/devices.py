@@ -21,7 +21,7 @@ import psutil
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tacitly_client.campaigns import check, join, leave
-from tacitly_client.home import AgentHome, AgentSettings
+from tacitly_client.home import AgentHome, AgentSettings, TrainWhen
 from tacitly_client.node.identity import load_node_key
 from tacitly_client.refresh import refresh
 from tacitly_common.campaign import CampaignPlan
@@ -68,7 +68,10 @@ def configure(
     leave(home, now=now)
     join(home, check(refresh(home, now=now), plan.hash, now=now), "a benchmark", now=now)
     settings = AgentSettings(
-        server=server.address, lifetime_cap_nano_rho=100 * plan.cap_nano_rho, **changes
+        server=server.address,
+        lifetime_cap_nano_rho=100 * plan.cap_nano_rho,
+        train_when=TrainWhen.ALWAYS,
+        **changes,
     )
     home.settings.write_bytes(msgspec.json.encode(settings))
 
