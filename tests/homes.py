@@ -8,9 +8,10 @@ from typing import Any, Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from officers import Log
+from officers import AT, Log
 from plans import small_plan
 from scripted_desk import authority, certificate
+from tacitly_client.campaigns import join
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.files import write_whole
 from tacitly_client.home import AgentHome, AgentSettings, Enrolment, TrainWhen
@@ -91,4 +92,4 @@ def agree(
         msgspec.json.encode(Enrolment(desk=desk, genesis=genesis, node_id=42))
     )
     if joined is not None:
-        home.plan.write_bytes(joined.to_json())
+        join(home, joined, "what was asked", now=AT)

@@ -6,7 +6,7 @@ Without the file: key classes, in applications that are not denied by default. A
 be read is no choice to store anything: counts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -76,7 +76,7 @@ class ChoicesFile:
 def exclude(home: AgentHome, app: str) -> Choices:
     """From now on store and count nothing of an application; one never seen yet may be named.
 
-    As the other two below: durable on return, and counts for a running capture at its next event.
+    As the others below: durable on return, and counts for a running capture at its next event.
 
     Raises:
         ValidationError: `app` is empty, or the file cannot be read; nothing was changed.
@@ -96,6 +96,23 @@ def set_level(home: AgentHome, app: str, level: ContentLevel) -> Choices:
     """Choose the level of an application. Raises what `exclude` does."""
     name = _named(app)
     return _change(home, lambda now: _replace(now, applications={**now.applications, name: level}))
+
+
+def choose(
+    home: AgentHome, default: ContentLevel, applications: Mapping[str, ContentLevel]
+) -> Choices:
+    """Choose all levels anew; what is excluded stays so. Raises what `exclude` does."""
+    named = {_named(app): level for app, level in applications.items()}
+    return _change(home, lambda now: _replace(now, default=default, applications=named))
+
+
+def read_choices(home: AgentHome) -> Choices:
+    """What is chosen now.
+
+    Raises:
+        ValidationError: the file cannot be read.
+    """
+    return _decoded(home.choices)
 
 
 def _change(home: AgentHome, change: Callable[[Choices], Choices]) -> Choices:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 import click
 
 from tacitly_client.campaign_commands import campaigns, join, leave
+from tacitly_client.consent_commands import consent
 from tacitly_client.options import home_option
 from tacitly_client.status import status
 from tacitly_common.command import run_command
@@ -92,6 +93,7 @@ def enrol(
     officers = sum(officer.active for officer in contract.officers.values())
     click.echo(f"enrolled at {contract.organisation}, which has {officers} privacy officers")
     click.echo("`tacitly-agent campaigns` lists what you may take part in")
+    click.echo("nothing is captured unless you agree: `tacitly-agent consent give`")
 
 
 @cli.command()
@@ -207,7 +209,10 @@ def erase(home: Path, yes: bool) -> None:
 @home_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def withdraw(home: Path, yes: bool) -> None:
-    """Leave for good: tell the server, erase this machine's keys. What was spent stays spent."""
+    """Leave for good: withdraw all consent, tell the server, erase this machine's keys.
+
+    What was spent stays spent. `consent withdraw` tells nobody.
+    """
     from tacitly_client.enrolment import withdraw as withdrawn
     from tacitly_client.home import AgentHome, read_enrolment
 
@@ -219,5 +224,5 @@ def withdraw(home: Path, yes: bool) -> None:
     click.echo("withdrawn; your events are still here, `tacitly-agent erase` removes them")
 
 
-for command in (campaigns, join, leave, status):
+for command in (campaigns, consent, join, leave, status):
     cli.add_command(command)

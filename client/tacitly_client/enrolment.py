@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tacitly_client.consent import withdraw as withdraw_consent
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.device_identity import (
     device_certificate,
@@ -102,15 +103,15 @@ def enrol(
 def withdraw(home: AgentHome, *, now: datetime) -> None:
     """Leave for good: the desk is told, then keys, certificate and kept results are erased.
 
-    The campaign is left first, whether or not the desk can be told. Events (`tacitly-agent erase`
-    removes them), the ledger and the journal of what left stay.
+    All consent is withdrawn first, whether or not the desk can be told. Events
+    (`tacitly-agent erase` removes them), the ledger and the journal of what left stay.
 
     Raises:
-        DeskError: the desk was not reached or refused; the campaign is left, the keys stay.
+        DeskError: the desk was not reached or refused; consent is withdrawn, the keys stay.
         ValidationError: no agent is enrolled here.
     """
     read_enrolment(home)
-    remove(home.plan)
+    withdraw_consent(home, now=now)
     # Without it an earlier withdrawal got through, and was cut off before its end.
     if home.device_certificate.exists():
         _ask_to_withdraw(home, now)

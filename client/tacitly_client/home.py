@@ -8,7 +8,6 @@ trainer.log    what the trainer processes wrote to stderr
 capture.permit what the capture process is permitted at the moment, with a heartbeat
 capture.state  what the capture process does at the moment
 capture.lock   held by the one capture process
-pause.json     whether the person has paused capture (pause.py); missing: never paused
 content.json   what the person chose to have stored, per application (choices.py)
 browsers/      what browsers' extensions tell of their focused field (capture/gate/browsers.py)
 
@@ -27,9 +26,17 @@ egress.jsonl   one line for each message that left (sizes and hashes, no content
 node.lock      held by the one process that may be this device on the wire
 node.id        Flower's number of this device, there while that process is connected
 
+person/ is what the person said; the process with the network reads it and cannot write it:
+
+consent.jsonl  receipts: what was agreed to and withdrawn (consent.py)
+notices/       the texts that were agreed to, by their SHA-256
+asked.txt      what the tray asked last
+pause.json     whether capture and training are paused (pause.py); missing: never paused
+
 run/ is of use only while the agent runs:
 
 agent.lock     held by the one supervisor
+tray.lock      held by the one tray
 agent.state    which processes run (daemon/state.py)
 vault.sock     where the node asks the vault for a trainer
 vault.lock     held by the one vault
@@ -59,7 +66,7 @@ class AgentHome:
 
     def create(self) -> None:
         """Make the directories that must be there, for their owner alone."""
-        for directory in (self.root, self.node):
+        for directory in (self.root, self.node, self.person):
             directory.mkdir(parents=True, exist_ok=True)
             directory.chmod(0o700)
 
@@ -67,6 +74,11 @@ class AgentHome:
     def node(self) -> Path:
         """Directory of what the process with the network may open."""
         return self.root / "node"
+
+    @property
+    def person(self) -> Path:
+        """Directory of what the person said."""
+        return self.root / "person"
 
     @property
     def run(self) -> Path:
@@ -209,9 +221,29 @@ class AgentHome:
         return self.root / "capture.lock"
 
     @property
+    def consent(self) -> Path:
+        """Receipts of consent, JSON lines; missing: none was ever given."""
+        return self.person / "consent.jsonl"
+
+    @property
+    def notices(self) -> Path:
+        """Directory of the texts that were agreed to, "SHA256.txt"."""
+        return self.person / "notices"
+
+    @property
+    def asked(self) -> Path:
+        """What the tray asked last; whoever refused it is not asked the same again."""
+        return self.person / "asked.txt"
+
+    @property
+    def tray_lock(self) -> Path:
+        """Lock file of the one tray process."""
+        return self.run / "tray.lock"
+
+    @property
     def pause(self) -> Path:
         """Whether the person has paused capture; missing: never paused."""
-        return self.root / "pause.json"
+        return self.person / "pause.json"
 
     @property
     def choices(self) -> Path:

@@ -1,8 +1,9 @@
-"""Whether the person has paused capture: `pause.json` in the agent's directory.
+"""Whether the person has paused capture and training, `person/pause.json`.
 
 A pause needs no process to begin, to last or to end: it is a file, which survives restarts. Who
-permits capture reads it before each permission. In doubt, capture is paused: a file that cannot be
-read is a pause until `resume`.
+permits capture reads it before each permission, and the node before each answer, which is then
+that of a device whose person has joined nothing. In doubt, it is a pause: a file that cannot be
+read is one until `resume`.
 
 When a pause "for an hour" is over, two clocks decide, and both must say so:
 
@@ -129,5 +130,6 @@ def resume(home: AgentHome, clock: Clock) -> PauseState:
 
 
 def _write(home: AgentHome, told: Pause) -> None:
+    home.create()
     with only_writer(home.pause):
         write_whole(home.pause, msgspec.json.encode(told))

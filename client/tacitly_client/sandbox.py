@@ -4,11 +4,11 @@
 
 | process           | sockets (seccomp) | files (Landlock)                                         |
 |-------------------|-------------------|----------------------------------------------------------|
-| node              | all               | reads programs and node/, writes node/: no store, key or |
-|                   |                   | ledger, nothing of the person's own                      |
+| node              | all               | reads programs, node/ and person/, writes node/: no      |
+|                   |                   | store, key or ledger, nothing of the person's own        |
 | vault and trainer | AF_UNIX           | write the home alone                                     |
 | capture           | AF_UNIX           | writes the home alone                                    |
-| control           | AF_UNIX           | writes the home alone                                    |
+| control, tray     | AF_UNIX           | writes the home alone                                    |
 
 And each: no memory dumps, no new privileges (setuid programs included), no looking into other
 processes; where the kernel can (Landlock 6), no signals to processes outside. Children inherit it.
@@ -71,7 +71,9 @@ class Confinement:
 
 def node_rules(home: AgentHome) -> Rules:
     """Of the process with the network."""
-    return Rules(network=True, writes=(home.node,), reads=(*_programs(home), home.settings))
+    return Rules(
+        network=True, writes=(home.node,), reads=(*_programs(home), home.settings, home.person)
+    )
 
 
 def inner_rules(home: AgentHome) -> Rules:

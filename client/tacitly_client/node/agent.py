@@ -9,7 +9,8 @@
     5. Fetch the content, read the task, judge it by the log, the joined plan and its grant, check
        that the model is finite and the plan's size; a refusal is its answer.
     6. Let a trainer, which the vault starts, answer within the round's deadline.
-    7. Pass the answer through the egress guard, write the journal, send, go to 3.
+    7. Pass the answer through the egress guard, write the journal, send, go to 3. If the person
+       has left, withdrawn or paused meanwhile the answer is a refusal, as if that had come first.
 
 What goes wrong on this device in 4 to 6 becomes the answer DEVICE_FAULT. What goes wrong on the
 way to the server is waited out (`backoff.py`) and tried again until the message expires; nothing
@@ -26,6 +27,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Self, TypeVar
 
+from tacitly_client.capture.clock import SystemClock
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.node.agreement import AgreementWatch
 from tacitly_client.node.backoff import Backoff, Pause, Trouble, Wake
@@ -83,7 +85,7 @@ def run_agent(
         stop_on_signals(stop)
     with ExitStack() as stack:
         stack.enter_context(only_process(home.node_lock, "agent"))
-        watch = AgreementWatch(home)
+        watch = AgreementWatch(home, SystemClock())
         connection = Connection(
             settings.server,
             ca_certificate=home.ca_certificate,
@@ -98,7 +100,7 @@ def run_agent(
             return TrainerLink(
                 home.vault_socket,
                 coordinates=plan.model.trainable_parameters,
-                stopped=stop.is_set,
+                stopped=lambda: stop.is_set() or watch.current().joined != plan,
             )
 
         journal = EgressJournal(home.egress_journal)
@@ -122,6 +124,8 @@ class _Known:
     plan_hash: str = ""
     round: int = 0
     attempt: int = 0
+    # The joined plan, once the task has passed its judgement.
+    plan: CampaignPlan | None = None
 
 
 class _StoppedError(Exception):
@@ -238,7 +242,10 @@ class Agent:
             log.warning("device fault: %s", loggable(error))
             reply = Reply(known.round, known.attempt, ReplyCode.DEVICE_FAULT, None)
             sealed = seal_fault(instruction.address, round_=known.round, attempt=known.attempt)
-        self._send(instruction, known, reply, sealed)
+        if self._left_meanwhile(known):
+            self._refuse(instruction, known)
+        else:
+            self._send(instruction, known, reply, sealed)
 
     def _reply(self, instruction: Instruction, held: Agreement, known: _Known) -> Reply:
         """Steps 4 to 6."""
@@ -260,6 +267,7 @@ class Agent:
         code = judge_task(held, task, self._answered, now=self._now())
         if code is not ReplyCode.OK or held.joined is None or self._trainer is None:
             return Reply(known.round, known.attempt, code, None)
+        known.plan = held.joined
         try:
             _, model = parse_train_content(content, parameters=held.joined.model.parameters)
         except WireError:
@@ -284,8 +292,33 @@ class Agent:
         if reply.code is ReplyCode.OK:
             highest = max(reply.attempt, self._answered.get(reply.round, 0))
             self._answered[reply.round] = highest
-        self._persist(lambda: self._connection.push(sealed), instruction)
-        log.info("round %d attempt %d: %s", reply.round, reply.attempt, reply.code.name)
+
+        def push() -> bool:
+            # Looked at before each try: a network may take an hour to come back.
+            if self._left_meanwhile(known):
+                return False
+            self._connection.push(sealed)
+            return True
+
+        if self._persist(push, instruction):
+            log.info("round %d attempt %d: %s", reply.round, reply.attempt, reply.code.name)
+        else:
+            self._refuse(instruction, known)
+
+    def _refuse(self, instruction: Instruction, known: _Known) -> None:
+        """Answer as to somebody who had not joined when the task came."""
+        known.plan = None
+        reply = Reply(known.round, known.attempt, ReplyCode.NOT_JOINED, None)
+        self._send(instruction, known, reply, seal(instruction.address, reply, coordinates=0))
+
+    def _left_meanwhile(self, known: _Known) -> bool:
+        """Whether the person takes no part any more in the campaign whose task was judged OK."""
+        if known.plan is None:
+            return False
+        try:
+            return self._agreement().joined != known.plan
+        except TacitlyError:
+            return True  # the home cannot be read any more: nothing in it agrees to anything
 
     def _persist(self, action: Callable[[], _T], instruction: Instruction | None = None) -> _T:
         """`action`, again and again through all troubles; with a message, while it is valid."""

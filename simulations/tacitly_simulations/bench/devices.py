@@ -65,8 +65,8 @@ def configure(
         TacitlyError: the desk does not answer, or its log does not let the plan run.
     """
     now = datetime.now(UTC)
-    leave(home)
-    join(home, check(refresh(home, now=now), plan.hash, now=now))
+    leave(home, now=now)
+    join(home, check(refresh(home, now=now), plan.hash, now=now), "a benchmark", now=now)
     settings = AgentSettings(
         server=server.address,
         lifetime_cap_nano_rho=100 * plan.cap_nano_rho,
