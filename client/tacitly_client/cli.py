@@ -12,6 +12,7 @@ import click
 
 from tacitly_client.campaign_commands import campaigns, join, leave
 from tacitly_client.consent_commands import consent
+from tacitly_client.control_commands import config, doctor, exclude, pause, resume
 from tacitly_client.options import home_option
 from tacitly_client.status import status
 from tacitly_common.command import run_command
@@ -224,5 +225,8 @@ def withdraw(home: Path, yes: bool) -> None:
     click.echo("withdrawn; your events are still here, `tacitly-agent erase` removes them")
 
 
-for command in (campaigns, consent, join, leave, status):
+for command in (
+    *(campaigns, consent, join, leave, status),
+    *(config, doctor, exclude, pause, resume),
+):
     cli.add_command(command)
