@@ -120,11 +120,22 @@ def init(
 def run(home: Path) -> None:
     """Take part in rounds until stopped (SIGTERM or Ctrl-C ends it cleanly)."""
     from tacitly_client.home import AgentHome, read_settings
-    from tacitly_client.node.agent import log_to_stderr, run_agent
+    from tacitly_client.node.agent import run_agent
+    from tacitly_client.processes import log_to_stderr
 
     place = AgentHome(home)
     log_to_stderr()
     run_agent(place, read_settings(place))
+
+
+@cli.command()
+@_home
+def capture(home: Path) -> None:
+    """Capture your own input until stopped, while the tray shows it and you consent to it."""
+    from tacitly_client.capture.main import run_capture
+    from tacitly_client.home import AgentHome
+
+    run_capture(AgentHome(home))
 
 
 @cli.command()

@@ -11,6 +11,9 @@ egress.jsonl   one line for each message that left (sizes and hashes, no content
 node.lock      held by the one process that may be this device on the wire
 node.id        Flower's number of this device, there while that process is connected
 trainer.log    what the trainer processes wrote to stderr
+capture.permit what the capture process is permitted at the moment, with a heartbeat
+capture.state  what the capture process does at the moment
+capture.lock   held by the one capture process
 """
 
 from dataclasses import dataclass
@@ -82,6 +85,21 @@ class AgentHome:
     def trainer_log(self) -> Path:
         """What the trainer processes wrote to stderr."""
         return self.root / "trainer.log"
+
+    @property
+    def capture_permit(self) -> Path:
+        """What the capture process is permitted at the moment; missing: nothing."""
+        return self.root / "capture.permit"
+
+    @property
+    def capture_state(self) -> Path:
+        """What the capture process does at the moment, if one holds `capture_lock`."""
+        return self.root / "capture.state"
+
+    @property
+    def capture_lock(self) -> Path:
+        """Lock file of the one capture process."""
+        return self.root / "capture.lock"
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,13 +27,12 @@ data. `VOCABULARY_VERSION` names table and rules; either changes only together w
 | focus                     | category of the application, when the application changes           |
 | nothing for a second      | `<pause 1s>`, `<pause 4s>` ...: the largest bound not above it      |
 | a key that is no key      | `<unk>` (empty or unprintable)                                      |
+| a key stored as its class | that class: `<letter>`, `Control+<char>` (see `keys.key_class`)     |
 
 Events of families that the plan leaves out are not seen at all, the table stays the same.
 """
 
 import math
-import string
-import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -43,6 +42,15 @@ from numpy.typing import NDArray
 from tacitly_common.campaign import Family, Level, TokenPlan
 from tacitly_common.errors import ValidationError
 from tacitly_common.events import Event, EventKind
+from tacitly_common.keys import (
+    CHARACTER_CLASSES,
+    CHARACTERS,
+    CHORDS,
+    KEY_CLASSES,
+    KEYS,
+    UNKNOWN_KEY,
+    key_token,
+)
 
 VOCABULARY_VERSION: Final = 1
 START: Final = 0  # also the padding of windows
@@ -50,35 +58,6 @@ UNKNOWN: Final = 1
 
 SESSION_GAP_NS: Final = 30 * 60 * 10**9
 _SECOND_NS: Final = 10**9
-
-_CHARACTERS: Final = string.punctuation + string.ascii_letters + "äöüßàéèçñ"
-_CHARACTER_CLASSES: Final = ("<letter>", "<digit>", "<symbol>")
-_ARROWS: Final = ("ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown")
-_NAVIGATION: Final = (*_ARROWS, "Home", "End", "PageUp", "PageDown")
-_EDITING: Final = ("Space", "Enter", "Tab", "Backspace", "Delete", "Insert", "Escape")
-_KEYS: Final = (*_EDITING, *_NAVIGATION, "ContextMenu")
-_KEY_CLASSES: Final = ("<function>", "<input>", "<key>")
-_INPUT_KEYS: Final = ("Compose", "Convert", "Dead", "HangulMode", "KanjiMode", "Process")
-_MODIFIER: Final = {"Alt": "Alt", "Control": "Control", "Meta": "Control", "Shift": "Shift"}
-_MODIFIER_KEYS: Final = {*_MODIFIER, "AltGraph", "CapsLock", "Fn", "Hyper", "NumLock", "Super"}
-_MODIFIER_SETS: Final = (  # Shift alone only chooses a character
-    "Alt",
-    "Control",
-    "Alt+Control",
-    "Alt+Shift",
-    "Control+Shift",
-    "Alt+Control+Shift",
-)
-_CHORDS: Final = (
-    *(f"Control+{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
-    *(f"Control+{key}" for key in (*_ARROWS, "Home", "End", "Enter", "Backspace", "Delete", "Tab")),
-    *(f"Shift+{key}" for key in (*_ARROWS, "Home", "End", "Enter", "Tab")),
-    *(f"Alt+{key}" for key in (*_ARROWS, "Tab")),
-    *(f"Control+Shift+{key}" for key in ("ArrowLeft", "ArrowRight", "Tab", "t", "z")),
-    *(f"{modifiers}+{kind}" for modifiers in _MODIFIER_SETS for kind in ("<char>", "<key>")),
-    "Shift+<key>",
-)
-_CHORD_SET: Final = frozenset(_CHORDS)
 
 _BUTTONS: Final = {1: "left", 3: "right"}  # any other: "other"
 _CELLS: Final = 3  # a side of the grid
@@ -174,12 +153,12 @@ def _table(level: Level) -> tuple[str, ...]:
     cells = [f"{column},{row}" for row in range(_CELLS) for column in range(_CELLS)]
     return (
         "<start>",
-        "<unk>",
-        *(_CHARACTERS if level is Level.CHARACTERS else ()),
-        *_CHARACTER_CLASSES,
-        *_KEYS,
-        *_KEY_CLASSES,
-        *_CHORDS,
+        UNKNOWN_KEY,
+        *(CHARACTERS if level is Level.CHARACTERS else ()),
+        *CHARACTER_CLASSES,
+        *KEYS,
+        *KEY_CLASSES,
+        *CHORDS,
         *(f"<{button} {cell}>" for button in ("left", "right", "other") for cell in cells),
         *(f"<move {octant} {length}>" for octant in _OCTANTS for length, _ in reversed(_LENGTHS)),
         *(f"<scroll {direction}>" for direction in _SCROLLS),
@@ -251,7 +230,10 @@ def _name_of(event: Event, level: Level) -> str:
     """The token of an event that is no movement, "" if it has none."""
     match event.kind:
         case EventKind.KEY_DOWN:
-            return "" if event.repeat else _key_name(event.key, event.modifiers, level)
+            if event.repeat:
+                return ""
+            characters = level is Level.CHARACTERS
+            return key_token(event.key, event.modifiers, characters=characters)
         case EventKind.BUTTON_DOWN:
             column, row = int(_inside(event.x) * _CELLS), int(_inside(event.y) * _CELLS)
             return f"<{_BUTTONS.get(event.button, 'other')} {column},{row}>"
@@ -263,36 +245,6 @@ def _name_of(event: Event, level: Level) -> str:
             return f"<app {application_category(event.app)}>"
         case _:
             return ""
-
-
-def _key_name(key: str, modifiers: tuple[str, ...], level: Level) -> str:
-    if key in _MODIFIER_KEYS:
-        return ""
-    if not key or not key.isprintable():
-        return "<unk>"
-    key = "Space" if key == " " else unicodedata.normalize("NFC", key)
-    is_character = len(key) == 1 or key == "Space"
-    held = sorted({_MODIFIER[modifier] for modifier in modifiers if modifier in _MODIFIER})
-    # Shift with a character only chooses the character.
-    if held and not (is_character and held == ["Shift"]):
-        chord = "+".join((*held, key.lower() if len(key) == 1 else key))
-        kind = "<char>" if is_character else "<key>"
-        return chord if chord in _CHORD_SET else "+".join((*held, kind))
-    if len(key) == 1:
-        return _character_name(key, level)
-    if key in _KEYS:
-        return key
-    if key in _INPUT_KEYS:
-        return "<input>"
-    return "<function>" if key[0] == "F" and key[1:].isdigit() else "<key>"
-
-
-def _character_name(character: str, level: Level) -> str:
-    if character.isnumeric():
-        return "<digit>"
-    if level is Level.CHARACTERS and character in _CHARACTERS:
-        return character
-    return "<letter>" if character.isalpha() else "<symbol>"
 
 
 def application_category(app: str) -> str:

@@ -1,1 +1,14 @@
-"""Sources of events."""
+"""Capture: from what a person does at the keyboard and pointer to sealed events.
+
+source.py      what a source of input is: select, poll, deselect
+x11/           the source for X11: XInput2 raw events, server time, focus and grabs
+desktop.py     which source fits this desktop; Wayland: none, and it says so
+hooks.py       Windows and macOS through pynput (experimental)
+normaliser.py  a source's events -> `Event`s: clocks, wheels, repeats, what is dropped and why
+content.py     what may be kept of an event: the filter's interface, and the filter that keeps
+               no content at all
+permit.py      the permission without which not even a connection is opened
+session.py     locked screens and suspended machines
+process.py     the capture process: all of these in one loop
+replay.py      a recording instead of a person
+"""

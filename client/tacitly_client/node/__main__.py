@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 from tacitly_client.home import AgentHome, read_settings
-from tacitly_client.node.agent import log_to_stderr, run_agent
+from tacitly_client.node.agent import run_agent
+from tacitly_client.processes import log_to_stderr
 from tacitly_common.errors import TacitlyError
 
 

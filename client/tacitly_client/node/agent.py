@@ -14,16 +14,12 @@ way to the server is waited out (`backoff.py`) and tried again until the message
 ends the agent but a stop: then the trainer is killed and the server told.
 """
 
-import fcntl
 import logging
-import os
 import random
-import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Self, TypeVar
 
 from tacitly_client.home import AgentHome, AgentSettings
@@ -35,9 +31,10 @@ from tacitly_client.node.identity import load_node_key
 from tacitly_client.node.policy import judge_offer, judge_task, nameable
 from tacitly_client.node.trainer_process import TrainerProcess, worker_command
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
+from tacitly_client.processes import only_process, stop_on_signals
 from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import CampaignPlan, read_plan
-from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import Reply, WireError, parse_train_content
 
@@ -72,10 +69,9 @@ def run_agent(
     """
     if stop is None:
         stop = threading.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, _setter(stop))
+        stop_on_signals(stop)
     with ExitStack() as stack:
-        stack.enter_context(_only_process(home.node_lock))
+        stack.enter_context(only_process(home.node_lock, "agent"))
         plan = read_plan(home.plan)
         connection = Connection(
             settings.server,
@@ -273,32 +269,6 @@ class _Beating:
         self._heartbeat.close()
 
 
-@contextmanager
-def _only_process(lock: Path) -> Iterator[None]:
-    """Hold the home's lock; two processes with one key would throw each other out."""
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValidationError(
-                f"another agent runs in {lock.parent}; stop it or use another --home"
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def loggable(error: Exception) -> str:
     """What a log may hold of an error: our own words, or the type alone (a text can be any)."""
     return str(error) if isinstance(error, TacitlyError) else type(error).__name__
-
-
-def log_to_stderr() -> None:
-    """What this device does and waits for; the records hold no content."""
-    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    logging.getLogger("tacitly_client").setLevel(logging.INFO)
-
-
-def _setter(stop: threading.Event) -> Callable[[int, object], None]:
-    return lambda _number, _frame: stop.set()

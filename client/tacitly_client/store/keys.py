@@ -73,6 +73,21 @@ class FileKey:
         return X25519PrivateKey.from_private_bytes(_read_key(self._private_path))
 
 
+@dataclass(frozen=True, slots=True)
+class SealingKey:
+    """The public key of a directory alone: seals events and can open none."""
+
+    directory: Path
+
+    def public_key(self) -> X25519PublicKey:
+        return X25519PublicKey.from_public_bytes(_read_key(self.directory / "store.pub"))
+
+    def private_key(self) -> X25519PrivateKey:
+        raise StoreError(
+            "this process may only add events; read them with `tacitly-agent status` or the trainer"
+        )
+
+
 def _read_key(path: Path) -> bytes:
     try:
         data = path.read_bytes()

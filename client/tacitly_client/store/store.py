@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tacitly_client.store.keys import FileKey, KeyCustody
+from tacitly_client.store.keys import FileKey, KeyCustody, SealingKey
 from tacitly_client.store.segment import (
     Damage,
     SegmentWriter,
@@ -73,13 +73,22 @@ class EventStore:
         Raises:
             StoreError: none there.
         """
-        if not (directory / "segments").is_dir():
-            raise StoreError(f"{directory} holds no event store; run `tacitly-agent init` first")
+        _check_exists(directory)
         store = cls(directory, FileKey(directory))
         for day in store._days(*_bounds(None, None)):
             for path in set(day.glob("*.seg")) - set(_live(day)):
                 _shred(path)
         return store
+
+    @classmethod
+    def open_to_append(cls, directory: Path) -> Self:
+        """An existing store, for a process that must not read it: holds the public key alone.
+
+        Raises:
+            StoreError: none there.
+        """
+        _check_exists(directory)
+        return cls(directory, SealingKey(directory))
 
     def append(self, events: Sequence[Event]) -> None:
         """Store events; durable on return.
@@ -204,6 +213,11 @@ class EventStore:
             for path in sorted(self._segments.glob("[0-9]*-[0-9]*-[0-9]*"))
             if low < _day_start_ns(path) + _DAY_NS and _day_start_ns(path) < high
         ]
+
+
+def _check_exists(directory: Path) -> None:
+    if not (directory / "segments").is_dir():
+        raise StoreError(f"{directory} holds no event store; run `tacitly-agent init` first")
 
 
 def _live(directory: Path) -> list[Path]:

@@ -8,10 +8,8 @@ torch and Opacus take seconds and 340 MB to load. They are loaded after argument
 plan are checked, and gone when the process ends, so an idle agent holds neither.
 """
 
-import ctypes
 import io
 import os
-import resource
 import select
 import sys
 from pathlib import Path
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
 
 # The node may have given this round up while we loaded; the next one then finds us loaded.
 _FIRST_JOB_SECONDS: Final = 60.0
-_PR_SET_DUMPABLE: Final = 4
 
 
 @click.command()
@@ -32,6 +29,7 @@ _PR_SET_DUMPABLE: Final = 4
 def main(home: Path) -> None:
     """Train for the agent whose directory is --home. Started by the agent, not by hand."""
     from tacitly_client.home import AgentHome
+    from tacitly_client.processes import forbid_dumps
     from tacitly_common.errors import TacitlyError
 
     forbid_dumps()
@@ -44,17 +42,6 @@ def main(home: Path) -> None:
     except TacitlyError as error:
         print(f"tacitly trainer: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-
-
-def forbid_dumps() -> None:
-    """No crash leaves this process's memory, which holds what was typed, on a disk.
-
-    On Linux also: no process of the same user reads it, and a core is not piped to a program,
-    which the limit alone does not prevent.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:

@@ -1,0 +1,78 @@
+"""What the agent's processes have in common: one of a kind for a home, no memory dumps, how they
+end and where they log.
+"""
+
+import ctypes
+import fcntl
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tacitly_common.errors import ValidationError
+
+_PR_SET_DUMPABLE: Final = 4
+
+
+def forbid_dumps() -> None:
+    """No crash leaves this process's memory, which holds what was typed, on a disk.
+
+    On Linux also: no process of the same user reads it, and a core is not piped to a program,
+    which the limit alone does not prevent.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+@contextmanager
+def only_process(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock file; the kernel lets go of it however the process ends.
+
+    Raises:
+        ValidationError: another process holds it. `what` names that one.
+    """
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValidationError(
+                f"another {what} runs in {lock.parent}; stop it or use another --home"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_running(lock: Path) -> bool:
+    """Whether a process holds the lock file."""
+    try:
+        descriptor = os.open(lock, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """Let SIGTERM and SIGINT set `stop`."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+
+
+def log_to_stderr() -> None:
+    """What a process does and waits for; the records hold no content."""
+    logging.basicConfig(format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    logging.getLogger("tacitly_client").setLevel(logging.INFO)
