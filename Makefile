@@ -3,9 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
 
-.PHONY: demo test lint bench results proto lock install clean
+.PHONY: demo test lint bench results proto lock words install clean
 demo: install
-	$(BIN)/tacitly-sim demo $(if $(DATA),--data-dir $(DATA)) --out out/demo
+	$(BIN)/tacitly-sim demo --out out/demo $(if $(DATA),--data-dir $(DATA))
 
 # Two workers, a file to a worker: much of the time is spent waiting for real processes.
 test: install lint
@@ -48,6 +48,10 @@ install: .venv/installed
 proto: install
 	$(BIN)/python -m grpc_tools.protoc --proto_path=common --python_out=common --pyi_out=common \
 		--grpc_python_out=common common/tacitly_common/wire/desk.proto
+
+# Writes the closed list of the level `words` anew. It differs a little between versions of Python.
+words: install
+	$(BIN)/python -m tacitly_simulations.datasets.public_words > client/tacitly_client/public_words.txt
 
 # Writes requirements.lock anew from pyproject.toml.
 lock: install

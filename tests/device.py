@@ -12,8 +12,11 @@ from pathlib import Path
 
 import msgspec
 
+from homes import agree
+from officers import Log
 from stock_flower import StockSuperLink, eventually
 from tacitly_client.home import AgentHome, AgentSettings
+from tacitly_client.ledger import DeviceLedger
 from tacitly_client.node.agent import run_agent
 from tacitly_client.node.identity import create_node_key
 from tacitly_client.node.transport import ServerClock
@@ -44,9 +47,18 @@ class Device:
 
 
 def enrolled(
-    superlink: StockSuperLink, directory: Path, plan: CampaignPlan, *, heartbeat_seconds: float = 30
+    superlink: StockSuperLink,
+    directory: Path,
+    plan: CampaignPlan,
+    *,
+    heartbeat_seconds: float = 30,
+    log: Log | None = None,
+    desk: str = "127.0.0.1:1",
 ) -> Device:
-    """A new device whose key the server knows."""
+    """A new device whose key the server knows, which has joined `plan`.
+
+    `log` is the officers' log as enrolment left it; one in which `plan` runs if None.
+    """
     directory.mkdir(mode=0o700)
     home = AgentHome(directory)
     settings = AgentSettings(
@@ -55,9 +67,11 @@ def enrolled(
         poll_seconds=0.2,
         idle_poll_seconds=0.2,
         heartbeat_seconds=heartbeat_seconds,
+        refresh_seconds=0.3,
     )
     home.settings.write_bytes(msgspec.json.encode(settings))
-    home.plan.write_bytes(plan.to_json())
+    agree(home, log or Log().start(plan), joined=plan, desk=desk)
+    DeviceLedger.create(home.ledger).close()
     home.ca_certificate.write_bytes(superlink.ca_certificate.read_bytes())
     return Device(home, settings, plan, superlink.register(create_node_key(home)))
 
@@ -89,10 +103,10 @@ def agent(
 
 
 @contextmanager
-def agent_process(device: Device) -> Iterator[subprocess.Popen[bytes]]:
+def agent_process(home: AgentHome) -> Iterator[subprocess.Popen[bytes]]:
     """The agent as it is deployed: a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tacitly_client.node", "--home", str(device.home.root)],
+        [sys.executable, "-m", "tacitly_client.node", "--home", str(home.root)],
         stderr=subprocess.PIPE,
         start_new_session=True,
     )

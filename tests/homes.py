@@ -1,16 +1,23 @@
 """An agent's home with real files, for tests that run the trainer."""
 
 import hashlib
+import ssl
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from officers import Log
 from plans import small_plan
-from tacitly_client.home import AgentHome, AgentSettings
+from scripted_desk import authority, certificate
+from tacitly_client.contract_store import ContractStore
+from tacitly_client.files import write_whole
+from tacitly_client.home import AgentHome, AgentSettings, Enrolment
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.store import EventStore
 from tacitly_common.campaign import CampaignPlan, revise
+from tacitly_common.contract.signatures import private_pem
 from tacitly_common.events import Event, EventKind
 from tacitly_common.model import initial_vector
 from tacitly_common.model_config import ModelConfig
@@ -54,12 +61,32 @@ def make_home(
         trainer_linger_seconds=linger_seconds,
     )
     home.settings.write_bytes(msgspec.json.encode(settings))
-    home.plan.write_bytes(plan.to_json())
+    agree(home, Log().start(plan), joined=plan)
     base = 1_700_000_000 * 10**9
     events = [
         Event(EventKind.KEY_DOWN, n * 10**8, base + n * 10**8, key) for n, key in enumerate(text)
     ]
     with EventStore.create(home.store) as store:
         store.append(events)
-    DeviceLedger(home.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho).close()
+    DeviceLedger.create(home.ledger).close()
     return home
+
+
+def agree(
+    home: AgentHome, log: Log, *, joined: CampaignPlan | None = None, desk: str = "127.0.0.1:1"
+) -> None:
+    """Leave in a home what enrolment at a desk leaves, and join a campaign."""
+    key = Ed25519PrivateKey.generate()
+    write_whole(home.device_key, private_pem(key))
+    for path, der in (
+        (home.device_certificate, certificate(key.public_key(), "42")),
+        (home.authority_certificate, authority()),
+    ):
+        path.write_text(ssl.DER_cert_to_PEM_cert(der))
+    genesis = log.entries[0].hash
+    ContractStore(home).begin(log.lines, genesis=genesis)
+    home.enrolment.write_bytes(
+        msgspec.json.encode(Enrolment(desk=desk, genesis=genesis, node_id=42))
+    )
+    if joined is not None:
+        home.plan.write_bytes(joined.to_json())

@@ -1,7 +1,7 @@
 """Four officers with keys, and logs that they write."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from tacitly_common.contract.acts import (
     Start,
     begin,
 )
+from tacitly_common.contract.grant import issue, sign_grant
 from tacitly_common.contract.log import Contract, advance, next_entry
 from tacitly_common.contract.policy import Policy
 from tacitly_common.contract.signatures import public_hex
@@ -100,6 +101,13 @@ class Log:
         self.add("cyn", Approve(proposal=proposal))
         self.add("dan", Start(plan_hash=plan.hash))
         return self
+
+
+def grant_for(plan: CampaignPlan, *, key: Ed25519PrivateKey = GRANT_KEY, **changes: Any) -> bytes:
+    """A grant as it travels: the plan's own terms from an hour ago on, but for `changes`."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    honest = issue(plan, key, now=now - timedelta(hours=1), hours=12)
+    return sign_grant(msgspec.structs.replace(honest.grant, **changes), key).to_json()
 
 
 def place_in_log(length: int, head: str) -> Contract:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -32,8 +33,13 @@ from flwr.cli.build import build_fab_from_disk
 from flwr.common.serde import run_from_proto, user_config_to_proto
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest
 from flwr.proto.fab_pb2 import Fab
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, PullTaskInputRequest
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PullTaskInputRequest,
+    SendTaskHeartbeatRequest,
+)
 from flwr.supercore.control.control_http_client import ControlHttpClient
+from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid import HttpGrid
@@ -41,11 +47,15 @@ from flwr.superlink.grid import HttpGrid
 from tacitly_server.certificates import create
 
 BIN = Path(sys.executable).parent
+_TASK_HEARTBEAT_SECONDS = 5.0
 _T = TypeVar("_T")
 
 
-def eventually(value: Callable[[], _T | None], *, within_seconds: float = 60.0) -> _T:
-    """The first result of `value` that is neither None nor False."""
+def eventually(value: Callable[[], _T | None], *, within_seconds: float = 120.0) -> _T:
+    """The first result of `value` that is neither None nor False.
+
+    Patient: what is waited for is a real process, on a machine that may be doing other things.
+    """
     end = time.monotonic() + within_seconds
     while time.monotonic() < end:
         result = value()
@@ -63,14 +73,14 @@ class Drive:
     grid: HttpGrid
 
     def ask(
-        self, node_id: int, content: RecordDict, *, kind: str = "train", ttl: float = 60.0
+        self, node_id: int, content: RecordDict, *, kind: str = "train", ttl: float = 180.0
     ) -> str:
         """Send a message to a node; its id."""
         message = Message(content, node_id, kind, ttl=ttl)
         (message_id,) = self.grid.push_messages([message])
         return message_id
 
-    def answer(self, message_id: str, *, within_seconds: float = 45.0) -> Message:
+    def answer(self, message_id: str, *, within_seconds: float = 120.0) -> Message:
         """The reply to a message."""
 
         def reply() -> Message | None:
@@ -176,7 +186,7 @@ class StockSuperLink:
 
     @contextmanager
     def drive(self, run_id: int, *, task_type: str = "flwr-serverapp") -> Iterator[Drive]:
-        """Take over the run's task, as anybody can who reaches the port. Lapses after a minute."""
+        """Take over the run's task, as anybody can who reaches the port."""
         with RuntimeHttpClient.from_server_address(
             self.address, False, self.ca_certificate.read_bytes(), interceptors=[]
         ) as client:
@@ -192,9 +202,36 @@ class StockSuperLink:
         TaskIdentity.node_id = given.context.node_id
         grid.set_run(run_from_proto(given.run))
         try:
-            yield Drive(run_id, grid)
+            with self._kept(acquired):
+                yield Drive(run_id, grid)
         finally:
             grid.close()
+
+    @contextmanager
+    def _kept(self, token: str) -> Iterator[None]:
+        """Keep a task alive: without heartbeats SuperLink takes it back after 30 seconds."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            # Not the grid's client, which interrupts this whole process when it is refused.
+            with RuntimeHttpClient.from_server_address(
+                self.address,
+                False,
+                self.ca_certificate.read_bytes(),
+                interceptors=[RuntimeTokenHttpInterceptor(token)],
+            ) as client:
+                while not ended.wait(_TASK_HEARTBEAT_SECONDS):
+                    # SuperLink may be down, or know no such task any more: some tests want it so.
+                    with suppress(httpx.HTTPError):
+                        client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+
+        thread = threading.Thread(target=beat)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
 
 def _acquire(task_type: str) -> AcquireTaskRequest:

@@ -36,8 +36,8 @@ def test_help_is_installed_and_answers(command: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["tacitly-agent", "run", "--home", "nowhere"], 2, "run `tacitly-agent init"),
-        (["tacitly-agent", "status", "--home", "nowhere"], 2, "run `tacitly-agent init"),
+        (["tacitly-agent", "run", "--home", "nowhere"], 2, "run `tacitly-agent enrol"),
+        (["tacitly-agent", "status", "--home", "nowhere"], 2, "run `tacitly-agent enrol"),
         (["tacitly-server", "nodes", "--home", "nowhere"], 2, "run `tacitly-server up"),
         (["tacitly-sim", "demo", "--out", "."], 2, "no earlier demo"),
     ],

@@ -23,7 +23,7 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 def remove(path: Path) -> bool:
@@ -32,12 +32,12 @@ def remove(path: Path) -> bool:
         path.unlink()
     except FileNotFoundError:
         return False
-    _sync(path.parent)
+    sync_directory(path.parent)
     return True
 
 
-def _sync(directory: Path) -> None:
-    # A name is durable only when its directory is.
+def sync_directory(directory: Path) -> None:
+    """Make the directory's new, renamed and removed names durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -3,7 +3,13 @@
 agent.json     server address and what the person allows (`AgentSettings`)
 ca.crt         the certificate authority of the server, given at enrolment
 node.key       this device's EC key for Flower, PEM, 0600
-plan.json      the campaign plan this device agreed to
+device.key     this device's Ed25519 key: signs what it asks of the desk, PEM, 0600
+device.crt     the enrolment authority's certificate of device.key, PEM
+authority.crt  the enrolment authority, PEM
+enrolment.json what is pinned since enrolment (`Enrolment`); written last: without it, none
+contract.jsonl this device's copy of the officers' log (contract_store.py)
+contract.problem  why the last refresh was refused, by the name of its code
+plan.json      the campaign plan this device's person joined; none: not there
 store/         the encrypted event store and its key
 ledger.db      this device's budget
 outbox/        the last noised results, kept to be re-sent byte for byte
@@ -14,15 +20,20 @@ trainer.log    what the trainer processes wrote to stderr
 capture.permit what the capture process is permitted at the moment, with a heartbeat
 capture.state  what the capture process does at the moment
 capture.lock   held by the one capture process
+content.json   what the person chose to have stored, per application (choices.py)
+browsers/      what browsers' extensions tell of their focused field (capture/gate/browsers.py)
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from tacitly_common.errors import ValidationError
-from tacitly_common.validation import positive
+from tacitly_common.validation import positive, sha256_hex
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +58,43 @@ class AgentHome:
         return self.root / "node.key"
 
     @property
+    def device_key(self) -> Path:
+        """PEM of this device's private Ed25519 key, 0600."""
+        return self.root / "device.key"
+
+    @property
+    def device_certificate(self) -> Path:
+        """PEM of the enrolment authority's certificate of `device_key`."""
+        return self.root / "device.crt"
+
+    @property
+    def authority_certificate(self) -> Path:
+        """PEM of the enrolment authority."""
+        return self.root / "authority.crt"
+
+    @property
+    def enrolment(self) -> Path:
+        """`Enrolment` as JSON."""
+        return self.root / "enrolment.json"
+
+    @property
+    def contract(self) -> Path:
+        """The officers' log, an entry a line."""
+        return self.root / "contract.jsonl"
+
+    @property
+    def contract_problem(self) -> Path:
+        """The name of the code that the last refresh was refused with; else not there."""
+        return self.root / "contract.problem"
+
+    @property
+    def contract_lock(self) -> Path:
+        """Lock file of who extends the officers' log."""
+        return self.root / "contract.lock"
+
+    @property
     def plan(self) -> Path:
-        """The campaign plan, canonical JSON."""
+        """The plan of the campaign that was joined, canonical JSON; else not there."""
         return self.root / "plan.json"
 
     @property
@@ -93,7 +139,7 @@ class AgentHome:
 
     @property
     def capture_state(self) -> Path:
-        """What the capture process does at the moment, if one holds `capture_lock`."""
+        """What the capture process does at the moment (capture/state.py)."""
         return self.root / "capture.state"
 
     @property
@@ -101,12 +147,23 @@ class AgentHome:
         """Lock file of the one capture process."""
         return self.root / "capture.lock"
 
+    @property
+    def choices(self) -> Path:
+        """What the person chose to have stored; missing: the defaults."""
+        return self.root / "content.json"
+
+    @property
+    def browsers(self) -> Path:
+        """Directory of the notes of browsers' hosts."""
+        return self.root / "browsers"
+
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is set once for an agent.
 
     `lifetime_cap_nano_rho` is the person's own ceiling over all campaigns. A trainer process
-    ends after `trainer_linger_seconds` without a task, and the torch it holds with it.
+    ends after `trainer_linger_seconds` without a task, and the torch it holds with it. Every
+    `refresh_seconds` the desk is asked what the officers have signed since.
     """
 
     server: str
@@ -115,6 +172,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     idle_poll_seconds: float = 60.0
     heartbeat_seconds: float = 30.0
     trainer_linger_seconds: float = 60.0
+    refresh_seconds: float = 3_600.0
 
     def __post_init__(self) -> None:
         positive(
@@ -123,20 +181,50 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             idle_poll_seconds=self.idle_poll_seconds,
             heartbeat_seconds=self.heartbeat_seconds,
             trainer_linger_seconds=self.trainer_linger_seconds,
+            refresh_seconds=self.refresh_seconds,
         )
 
 
+class Enrolment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What this device relies on since it was enrolled, and never takes from a server again.
+
+    `desk` is "host:port"; `genesis` the hash of the officers' log's first entry; `node_id`
+    Flower's number of this device.
+    """
+
+    desk: str
+    genesis: str
+    node_id: int
+
+    def __post_init__(self) -> None:
+        sha256_hex(genesis=self.genesis)
+
+
 def read_settings(home: AgentHome) -> AgentSettings:
-    """The settings of an initialised agent.
+    """The settings of an enrolled agent.
 
     Raises:
         ValidationError: missing, unreadable or malformed; the message says what to run.
     """
+    return _read(home, home.settings, AgentSettings)
+
+
+def read_enrolment(home: AgentHome) -> Enrolment:
+    """What was pinned when the agent was enrolled.
+
+    Raises:
+        ValidationError: missing, unreadable or malformed; the message says what to run.
+    """
+    return _read(home, home.enrolment, Enrolment)
+
+
+def _read(home: AgentHome, path: Path, kind: type[_T]) -> _T:
     try:
-        return msgspec.json.decode(home.settings.read_bytes(), type=AgentSettings)
+        return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
         raise ValidationError(
-            f"{home.root} holds no agent; run `tacitly-agent init --home {home.root} ...` first"
+            f"{home.root} holds no enrolled agent; run `tacitly-agent enrol INVITATION "
+            f"--home {home.root}` first"
         ) from None
     except (OSError, msgspec.MsgspecError) as error:
-        raise ValidationError(f"{home.settings}: {error}") from error
+        raise ValidationError(f"{path}: {error}") from error

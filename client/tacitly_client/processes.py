@@ -51,21 +51,6 @@ def only_process(lock: Path, what: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def is_running(lock: Path) -> bool:
-    """Whether a process holds the lock file."""
-    try:
-        descriptor = os.open(lock, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def stop_on_signals(stop: threading.Event) -> None:
     """Let SIGTERM and SIGINT set `stop`."""
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,6 +24,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from tacitly_common.accounting.record import LARGEST_EPSILON, LARGEST_NOISE, SMALLEST_NOISE
 from tacitly_common.accounting.subject import epsilon_of, nano_rho_per_participation
 from tacitly_common.errors import TacitlyError
 from tacitly_common.model_config import ModelConfig
@@ -153,6 +154,9 @@ class RecordMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
             learning_rate=self.learning_rate,
             cap_epsilon=self.cap_epsilon,
         )
+        # What the accounting can answer for.
+        in_range(SMALLEST_NOISE, LARGEST_NOISE, noise_multiplier=self.noise_multiplier)
+        in_range(0, LARGEST_EPSILON, cap_epsilon=self.cap_epsilon)
 
     @property
     def expected_batch_windows(self) -> float:

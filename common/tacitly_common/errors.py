@@ -7,9 +7,16 @@
       ├─ SignatureError        a signature is not that key's for that content    (contract/)
       ├─ ContractError         the officers' log was altered, or an act is not allowed  (contract/)
       │    ├─ NotAuthorisedError    signed by somebody who may not
+      │    ├─ ApprovalNeededError   too few officers have approved
       │    └─ ConflictError         another entry came first, or it was done before
+      ├─ InvitationError       a file is no invitation                     (invitation.py)
+      ├─ DeskError             the enrolment desk gives no answer          (wire/desk_errors.py)
+      │    └─ DeskInputError, DeskBudgetError, DeskApprovalNeededError, DeskVerificationError,
+      │         DeskConflictError, DeskNotAuthorisedError
       ├─ WireError             a message is not what the protocol says     (wire/)
+      ├─ OutsidePolicyError    a plan is not what the policy lets plans be (server: officer/)
       ├─ BudgetExceededError   a charge would overdraw a ledger            (both ledgers)
+      ├─ TooSoonError          a charge would pass a participation limit   (client: ledger/)
       ├─ LedgerError           a ledger is damaged or used out of order    (both ledgers)
       ├─ StoreError            the event store cannot be read or written   (client: store/)
       ├─ TrainingError         training left the finite numbers            (client: training/)
@@ -40,7 +47,20 @@ class ValidationError(TacitlyError, ValueError):
 
 
 class BudgetExceededError(TacitlyError):
-    """A charge would exceed a cap; nothing was charged."""
+    """A charge would exceed a cap; nothing was charged.
+
+    `scope` says which, where a device's ledger refuses: "lifetime", "epoch", "campaign", "record".
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, scope: str = "") -> None:
+        super().__init__(message)
+        self.scope = scope
+
+
+class TooSoonError(TacitlyError):
+    """A person took part too often, or too recently, for a plan's limits; nothing was charged."""
 
     exit_code = 3
 

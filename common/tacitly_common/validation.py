@@ -14,6 +14,7 @@ from tacitly_common.errors import ValidationError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_ADDRESS = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):([0-9]{1,5})")
 _MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 
 Number = int | float | Decimal
@@ -24,6 +25,13 @@ def positive(**values: Number) -> None:
     for name, value in values.items():
         if _is_nan(value) or not (math.isfinite(value) and float(value) > 0):
             raise ValidationError(f"{name} must be > 0, got {value}")
+
+
+def positive_integer(**values: int) -> None:
+    """Each value is an int, not a bool, and > 0: what a ledger counts in."""
+    for name, value in values.items():
+        if type(value) is not int or value <= 0:
+            raise ValidationError(f"{name} must be a positive integer, got {value!r}")
 
 
 def non_negative(**values: Number) -> None:
@@ -82,3 +90,11 @@ def utc(**values: datetime) -> None:
     for name, value in values.items():
         if value.utcoffset() != timedelta(0):
             raise ValidationError(f"{name} must be a time in UTC (end it with Z), got {value}")
+
+
+def host_and_port(**values: str) -> None:
+    """Each value is "host:port"; an IPv6 address stands in brackets."""
+    for name, value in values.items():
+        found = _ADDRESS.fullmatch(value)
+        if found is None or not 1 <= int(found[2]) <= 65_535:
+            raise ValidationError(f"{name} must be HOST:PORT, got {value!r:.80}")

@@ -19,8 +19,9 @@ from flwr.serverapp import Grid, ServerApp
 from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.errors import ValidationError
 from tacitly_common.validation import sha256_hex
+from tacitly_server.campaigns.grants import Grants
 from tacitly_server.home import HOME_VARIABLE, CampaignDirectory, ServerHome
-from tacitly_server.ledger.population import PopulationLedger
+from tacitly_server.ledger.place import database_of, open_ledger
 from tacitly_server.ledger.subjects import Subjects
 from tacitly_server.rounds.campaign import Campaign, run_campaign
 
@@ -36,13 +37,14 @@ def main(grid: Grid, context: Context) -> None:
 
     Raises:
         ValidationError, PlanError: the environment, the configuration or the plan is unusable.
+        ContractError: the officers' log was altered.
     """
     home = _home()
     directory, plan = _campaign(home, context)
     with (
         _log_in(home.logs),
-        PopulationLedger(home.population_database) as ledger,
-        Subjects(home.population_database) as subjects,
+        open_ledger(home) as ledger,
+        Subjects(database_of(home)) as subjects,
     ):
         ending = run_campaign(
             Campaign(
@@ -51,9 +53,10 @@ def main(grid: Grid, context: Context) -> None:
                 directory=directory,
                 ledger=ledger,
                 enrolled=subjects.enrolled,
+                permits=Grants.open(home, plan),
             )
         )
-        _LOG.info("campaign %s finished: %s", plan.name, ending)
+        _LOG.info("campaign %s is over: %s", plan.name, ending)
 
 
 def _home() -> ServerHome:

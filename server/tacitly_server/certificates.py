@@ -17,16 +17,13 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tacitly_common.errors import ValidationError
+from tacitly_server.certificate_parts import issued_by, new_authority, private_pem
 from tacitly_server.private_files import read_private, write_private
 
-_AUTHORITY_LIFETIME: Final = timedelta(days=3650)
 _SERVER_LIFETIME: Final = timedelta(days=397)
-# Devices' clocks may be late: a fresh certificate must be valid for them too.
-_BACKDATED: Final = timedelta(days=1)
-_MAX_COMMON_NAME: Final = 64
 _RENEWAL: Final = "run `tacitly-server renew --name HOST`"
 _KEY_REPAIR: Final = "run `tacitly-server renew` (server.key), or put it back from a backup"
 
@@ -44,16 +41,9 @@ def create(tls: Path, names: Sequence[str], *, now: datetime) -> None:
     if (tls / "ca.crt").exists():
         raise CertificateError(f"{tls} already holds an authority; run `tacitly-server renew`")
     tls.mkdir(mode=0o700, parents=True, exist_ok=True)
-    key = ec.generate_private_key(ec.SECP384R1())
-    authority = (
-        _builder("Tacitly private authority", key, now, now + _AUTHORITY_LIFETIME)
-        .issuer_name(_name("Tacitly private authority"))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(signs_certificates=True), critical=True)
-        .sign(key, hashes.SHA384())
-    )
+    authority, key = new_authority("Tacitly private authority", now=now)
     _write_server(tls, authority, key, names, now)
-    write_private(tls / "ca.key", _private_pem(key))
+    write_private(tls / "ca.key", private_pem(key))
     # Last: an authority without its parts is not taken for a whole one.
     write_private(tls / "ca.crt", authority.public_bytes(serialization.Encoding.PEM))
 
@@ -129,57 +119,17 @@ def _write_server(
         raise CertificateError("a server certificate needs a name; give --name HOST or ADDRESS")
     key = ec.generate_private_key(ec.SECP384R1())
     end = min(now + _SERVER_LIFETIME, authority.not_valid_after_utc)
-    identifier = authority.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     certificate = (
-        _builder(names[0], key, now, end)
-        .issuer_name(authority.subject)
+        issued_by(authority, names[0], key.public_key(), now=now, end=end)
         .add_extension(
             x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False
         )
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(signs_certificates=False), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier),
-            critical=False,
-        )
         .sign(authority_key, hashes.SHA384())
     )
-    write_private(tls / "server.key", _private_pem(key))
+    write_private(tls / "server.key", private_pem(key))
     write_private(tls / "server.crt", certificate.public_bytes(serialization.Encoding.PEM))
     return end
-
-
-def _builder(
-    common_name: str, key: ec.EllipticCurvePrivateKey, now: datetime, end: datetime
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(_name(common_name))
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-    )
-
-
-def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not signs_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=signs_certificates,
-        crl_sign=signs_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:_MAX_COMMON_NAME])])
 
 
 def _general_name(name: str) -> x509.GeneralName:
@@ -191,14 +141,6 @@ def _general_name(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
     except ValueError as error:
         raise CertificateError(f"{name!r:.80} is neither a DNS name nor an address") from error
-
-
-def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

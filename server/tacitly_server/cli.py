@@ -1,9 +1,9 @@
 """`tacitly-server`: what an operator types.
 
 Exit codes: 0 ok; 1 unexpected, and `health` if something is down; 2 usage or bad input (also
-certificates, address, plan); 5 ledger damaged or contradicted; 6 a server runs here already,
-or a part of it cannot run; 7 SuperLink unreachable or it refused. Heavy imports are inside the
-commands: `--help` must answer at once.
+certificates, address, policy); 5 ledger or officers' log damaged or contradicted; 6 a server runs
+here already, or a part of it cannot run, or a log has begun; 7 SuperLink unreachable or it
+refused. Heavy imports are inside the commands: `--help` must answer at once.
 """
 
 import sys
@@ -12,16 +12,12 @@ from pathlib import Path
 import click
 
 from tacitly_common.command import run_command
+from tacitly_server.ledger_commands import ledger
+from tacitly_server.options import home as _home
 
 _DEFAULT_PORT = 8000
+_DEFAULT_ENROLMENT_PORT = 8001
 
-_home = click.option(
-    "--home",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=lambda: _default_home(),
-    show_default="the user's data directory",
-    help="The server's directory.",
-)
 _names = click.option(
     "--name",
     "names",
@@ -29,11 +25,15 @@ _names = click.option(
     help="DNS name or address under which devices reach the server. Repeatable.",
 )
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
+_port = click.IntRange(1, 65535)
 
 
 @click.group()
 def cli() -> None:
     """Run the aggregation server: one directory, one command (`up`)."""
+
+
+cli.add_command(ledger)
 
 
 def main() -> None:
@@ -49,21 +49,37 @@ def init(home: Path, names: tuple[str, ...]) -> None:
     from datetime import UTC, datetime
 
     from tacitly_server.home import ServerHome
-    from tacitly_server.initialise import initialise
+    from tacitly_server.initialise import grant_public_key, initialise
 
     place = ServerHome(home)
     created = initialise(place, names, now=datetime.now(UTC))
     click.echo(f"{'created' if created else 'nothing to do in'} {home}")
-    click.echo(f"give devices {place.tls / 'ca.crt'}")
+    click.echo(f"give officers {place.tls / 'ca.crt'}; devices get it with their invitation")
+    click.echo(f"give auditors {place.ledger_public_key}")
+    click.echo(f"grant key {grant_public_key(place)}")
 
 
 @cli.command()
 @_home
 @_names
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen at.")
-@click.option("--port", default=_DEFAULT_PORT, show_default=True, type=click.IntRange(1, 65535))
-@click.option("--campaign", help="Hash of the campaign to run [default: the only unfinished one].")
-def up(home: Path, names: tuple[str, ...], host: str, port: int, campaign: str | None) -> None:
+@click.option("--port", default=_DEFAULT_PORT, show_default=True, type=_port)
+@click.option(
+    "--enrolment-port",
+    default=_DEFAULT_ENROLMENT_PORT,
+    show_default=True,
+    type=_port,
+    help="Where devices enrol and officers submit.",
+)
+@click.option("--campaign", help="Hash of the campaign to run [default: the only started one].")
+def up(
+    home: Path,
+    names: tuple[str, ...],
+    host: str,
+    port: int,
+    enrolment_port: int,
+    campaign: str | None,
+) -> None:
     """Run the server until it is stopped (SIGTERM or Ctrl-C ends it cleanly).
 
     At an address other than 127.0.0.1 only the calls of devices are answered.
@@ -82,7 +98,7 @@ def up(home: Path, names: tuple[str, ...], host: str, port: int, campaign: str |
     stop = threading.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, lambda _signal, _frame: stop.set())
-    Supervisor(place, host, port, campaign, report=_report, stop=stop).run()
+    Supervisor(place, host, port, enrolment_port, campaign, report=_report, stop=stop).run()
 
 
 @cli.command()
@@ -101,22 +117,41 @@ def health(home: Path) -> None:
 
 @cli.command()
 @_home
-@click.option("--public-key", required=True, type=_file, help="What `tacitly-agent init` printed.")
 @click.option("--person", required=True, help="The person's stable identifier; kept as an HMAC.")
-def register(home: Path, public_key: Path, person: str) -> None:
-    """Admit a device of a person. Doing it again changes nothing."""
-    from tacitly_server.control import Control
-    from tacitly_server.enrolment import read_public_key
-    from tacitly_server.enrolment import register as enrol
+@click.option("--address", help="Where devices reach the server [default: its certificate's].")
+@click.option("--server-port", type=_port, help="... SuperLink [default: that of `up`].")
+@click.option("--enrolment-port", type=_port, help="... the desk [default: that of `up`].")
+@click.option("--days", type=click.IntRange(1, 365), default=7, show_default=True)
+def invite(
+    home: Path,
+    person: str,
+    address: str | None,
+    server_port: int | None,
+    enrolment_port: int | None,
+    days: int,
+) -> None:
+    """Print an invitation for one device of a person: who has it may enrol as that person."""
+    from datetime import UTC, datetime
+
+    from tacitly_server.enrolment.invite import invite as make
     from tacitly_server.health import read_status
     from tacitly_server.home import ServerHome
 
     place = ServerHome(home)
-    key = read_public_key(public_key.read_bytes(), source=str(public_key))
-    with Control.of(place, read_status(place).port) as control:
-        enrolment = enrol(place, control, key, person=person)
-    known = "" if enrolment.new else " (was registered already)"
-    click.echo(f"node {enrolment.node_id}{known}")
+    if server_port is None or enrolment_port is None:
+        status = read_status(place)
+        server_port = server_port or status.port
+        enrolment_port = enrolment_port or status.enrolment_port
+    invitation = make(
+        place,
+        person,
+        address=address,
+        server_port=server_port,
+        enrolment_port=enrolment_port,
+        days=days,
+        now=datetime.now(UTC),
+    )
+    click.echo(invitation.to_json().decode(), nl=False)
 
 
 @cli.command()
@@ -125,11 +160,17 @@ def register(home: Path, public_key: Path, person: str) -> None:
 def unregister(home: Path, node_id: int) -> None:
     """Shut a device out for ever; what its person has spent stays spent."""
     from tacitly_server.control import Control
+    from tacitly_server.enrolment.registry import Ending, Registry
     from tacitly_server.health import read_status
     from tacitly_server.home import ServerHome
+    from tacitly_server.ledger.place import database_of
 
     place = ServerHome(home)
-    with Control.of(place, read_status(place).port) as control:
+    with (
+        Registry(database_of(place)) as registry,
+        Control.of(place, read_status(place).port) as control,
+    ):
+        registry.end(node_id, Ending.REVOKED)
         control.unregister(node_id)
     click.echo(f"node {node_id} is shut out")
 
@@ -163,41 +204,79 @@ def renew(home: Path, names: tuple[str, ...]) -> None:
 
 
 @cli.group()
-def campaign() -> None:
-    """File and list campaigns."""
+def contract() -> None:
+    """Begin the officers' log, and look at what it amounts to."""
 
 
-@campaign.command()
+@contract.command()
 @_home
-@click.option("--plan", required=True, type=_file, help="The plan, JSON.")
-@click.option("--model", required=True, type=_file, help="float32 vector in numpy's .npy format.")
-def create(home: Path, plan: Path, model: Path) -> None:
-    """File a campaign, checked against its plan. Prints its hash."""
-    import numpy as np
+@click.option("--organisation", required=True, help="Who asks people to take part.")
+@click.option(
+    "--officer",
+    "officers",
+    multiple=True,
+    required=True,
+    metavar="NAME=KEY",
+    help="A name and what `tacitly-officer key new` printed. At least three.",
+)
+@click.option("--policy", required=True, type=_file, help="As `tacitly-officer policy example`.")
+def begin(home: Path, organisation: str, officers: tuple[str, ...], policy: Path) -> None:
+    """Write the first entry of the officers' log, once and for good. Prints its hash."""
+    from datetime import UTC, datetime
 
-    from tacitly_common.campaign import read_plan
-    from tacitly_common.errors import ValidationError
-    from tacitly_server.campaigns.filing import create_campaign
+    from tacitly_server.campaigns.beginning import begin_log
     from tacitly_server.home import ServerHome
 
-    read = read_plan(plan)
-    try:
-        vector = np.load(model, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValidationError(f"{model} is not an .npy file; give the model of the plan") from error
-    create_campaign(ServerHome(home), read, vector)
-    click.echo(read.hash)
+    begun = begin_log(
+        ServerHome(home), organisation, officers, policy.read_bytes(), now=datetime.now(UTC)
+    )
+    click.echo(begun.genesis)
+
+
+@contract.command()
+@_home
+@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table")
+def show(home: Path, form: str) -> None:
+    """Check the whole log, and show who may sign and what plans must keep to."""
+    import msgspec
+
+    from tacitly_server.campaigns.beginning import facts
+    from tacitly_server.campaigns.officers_log import OfficersLog
+    from tacitly_server.home import ServerHome
+
+    found = facts(OfficersLog(ServerHome(home).officers_log).contract())
+    if form == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(found), indent=2).decode())
+        return
+    click.echo(f"{found.organisation}: {found.length} entries")
+    click.echo(f"genesis    {found.genesis}\nhead       {found.head}")
+    click.echo(f"grant key  {found.grant_key}")
+    for officer in found.officers:
+        click.echo(f"officer    {officer.name}\t{officer.public_key}\t{officer.standing}")
+    for name, value in msgspec.to_builtins(found.policy).items():
+        click.echo(f"policy     {name}\t{value}")
+
+
+@cli.group()
+def campaign() -> None:
+    """Look at campaigns: officers decide on them (`tacitly-officer campaign`)."""
 
 
 @campaign.command(name="list")
 @_home
 def list_(home: Path) -> None:
-    """List the campaigns: hash, name, released rounds of all."""
+    """List the campaigns: hash, name, how it stands, released rounds of all."""
+    from datetime import UTC, datetime
+
     from tacitly_server.campaigns.filing import list_campaigns
+    from tacitly_server.campaigns.officers_log import OfficersLog
     from tacitly_server.home import ServerHome
 
-    for name, state in list_campaigns(ServerHome(home)).items():
-        click.echo(f"{name}\t{state.plan.name}\t{state.released_round}/{state.plan.rounds}")
+    place = ServerHome(home)
+    contract = OfficersLog(place.officers_log).contract()
+    for name, state in list_campaigns(place, contract, now=datetime.now(UTC)).items():
+        rounds = f"{state.progress.released_round}/{state.plan.rounds}"
+        click.echo(f"{name}\t{state.plan.name}\t{state.standing}\t{rounds}")
 
 
 @campaign.command(name="app-hash")
@@ -212,12 +291,6 @@ def _report(line: str) -> None:
     from datetime import UTC, datetime
 
     click.echo(f"{datetime.now(UTC):%H:%M:%S} {line}")
-
-
-def _default_home() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("tacitly-server")
 
 
 if __name__ == "__main__":

@@ -45,10 +45,12 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     supervisor_pid: int
     host: str
     port: int
+    enrolment_port: int
     certificate_ends: str
     superlink_answers: bool = False
     superlink: ProcessStatus = ProcessStatus()
     superexec: ProcessStatus = ProcessStatus()
+    desk: ProcessStatus = ProcessStatus()
     serverapp_pid: int | None = None
     campaign: str | None = None
     rounds: int = 0
@@ -90,14 +92,15 @@ def read_status(home: ServerHome) -> Status:
 
 
 def health(home: ServerHome) -> Health:
-    """Whether supervisor, SuperLink and SuperExec are up now.
+    """Whether supervisor, SuperLink, SuperExec and the desk are up now.
 
     Raises:
         ValidationError: no server has run here.
     """
     status = read_status(home)
     supervised = supervisor_runs(home)
-    up = status.superlink_answers and status.superexec.pid is not None
+    processes = (status.superexec, status.desk)
+    up = status.superlink_answers and all(process.pid is not None for process in processes)
     return Health(healthy=supervised and up, supervisor=supervised, status=status)
 
 

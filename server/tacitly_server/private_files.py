@@ -28,19 +28,17 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def read_private(path: Path) -> bytes:
+def read_private(path: Path, *, maker: str = "tacitly-server init") -> bytes:
     """The content of a file that only its owner can read.
 
     Raises:
-        ValidationError: missing, or readable by others; says what to run.
+        ValidationError: missing, or readable by others; says what to run (`maker` makes it).
     """
     try:
         mode = path.stat().st_mode
         content = path.read_bytes()
     except OSError as error:
-        raise ValidationError(
-            f"{path}: {error.strerror}; run `tacitly-server init` first"
-        ) from error
+        raise ValidationError(f"{path}: {error.strerror}; run `{maker}` first") from error
     if mode & 0o077:
         raise ValidationError(
             f"{path} can be read by others (mode {mode & 0o777:04o}); run `chmod 600 {path}`"

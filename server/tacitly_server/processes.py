@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import resource
 import select
 import shutil
 import signal
@@ -158,6 +159,15 @@ def end_with_parent(parent_pid: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent_pid:
         sys.exit("the supervisor has ended")
+
+
+def allow_many_files() -> None:
+    """Let this process have as many open files as the system lets it.
+
+    Connections in the middle of a TLS handshake are files too, and bounded by nothing else.
+    """
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
 
 
 def handles(pids: Sequence[int]) -> list[int]:

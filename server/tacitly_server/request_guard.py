@@ -135,12 +135,15 @@ class RequestGuard:
         if scope["type"] != "http":
             return
         client, arrival = _address(scope, "client"), _address(scope, "server")
-        status: int = HTTPStatus.OK
+
+        def audit(status: int) -> None:
+            # Before the answer: whoever has it finds the line in the log.
+            if status in _AUDITED:
+                self.on_refusal(status, scope["path"], client, arrival)
 
         async def watched_send(message: Message) -> None:
-            nonlocal status
             if message["type"] == "http.response.start":
-                status = message["status"]
+                audit(message["status"])
             await send(message)
 
         held: list[int] = [0]
@@ -149,12 +152,10 @@ class RequestGuard:
             body = await self._body(scope, receive, held)
             await self.app(scope, _replay(body, receive), watched_send)
         except _RefusedError as refused:
-            status = refused.status
+            audit(refused.status)
             await _answer(send, refused.status)
         finally:
             self._held_bytes -= held[0]
-            if status in _AUDITED:
-                self.on_refusal(status, scope["path"], client, arrival)
 
     def _door(self, path: str, client: str, arrival: str) -> None:
         operator = arrival == OPERATOR_ADDRESS

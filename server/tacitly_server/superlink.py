@@ -11,7 +11,6 @@ import argparse
 import ipaddress
 import logging
 import os
-import resource
 import socket
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,7 +23,7 @@ from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_server import certificates
 from tacitly_server.home import ServerHome
 from tacitly_server.private_files import read_private
-from tacitly_server.processes import end_with_parent
+from tacitly_server.processes import allow_many_files, end_with_parent
 from tacitly_server.request_guard import FLEET, OPERATOR_ADDRESS, RequestGuard, RequestLimits
 
 if TYPE_CHECKING:
@@ -94,16 +93,20 @@ def superlink_app(
     return RequestGuard(app, limits, refused)
 
 
+def listening_at(host: str) -> list[str]:
+    """The address and, if it is not covered by that, 127.0.0.1."""
+    return [host] if host in {OPERATOR_ADDRESS, "0.0.0.0"} else [host, OPERATOR_ADDRESS]  # noqa: S104
+
+
 def bind_all(host: str, port: int) -> list[socket.socket]:
-    """Sockets bound to the address and, if it is not covered by that, to 127.0.0.1.
+    """Sockets bound to each of `listening_at`.
 
     Raises:
         ValidationError: in use, not this machine's, or not an address.
     """
-    hosts = [host] if host in {OPERATOR_ADDRESS, "0.0.0.0"} else [host, OPERATOR_ADDRESS]  # noqa: S104
     sockets: list[socket.socket] = []
     try:
-        sockets.extend(_bind(one, port) for one in hosts)
+        sockets.extend(_bind(one, port) for one in listening_at(host))
     except ValidationError:
         for bound in sockets:
             bound.close()
@@ -129,7 +132,7 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise ValidationError(
             f"cannot listen at {host}:{port}: {error.strerror}; "
-            "end what uses it, or choose another --port"
+            "end what uses it, or choose another port"
         ) from error
     return bound
 
@@ -151,9 +154,7 @@ def serve(home: ServerHome, *, host: str, port: int) -> None:
     from tacitly_server import flower_port as flower
     from tacitly_server.connections import BoundedConnection
 
-    # Connections in the middle of a TLS handshake are files too, and bounded by nothing else.
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
+    allow_many_files()
     config = uvicorn.Config(
         superlink_app(home, secrets, RequestLimits(), host=host, port=port),
         # On h11: httptools sets no bound on headers.

@@ -1,9 +1,10 @@
 """`tacitly-server up`: keeps SuperLink, SuperExec and the active campaign's run alive.
 
     supervisor ─┬─ SuperLink    (tacitly_server.superlink)
-                └─ SuperExec    (tacitly_server.superexec) ── ServerApp, one for each run
+                ├─ SuperExec    (tacitly_server.superexec) ── ServerApp, one for each run
+                └─ desk         (tacitly_server.enrolment)
 
-SuperLink and SuperExec are started again separately: a run survives SuperLink's death if it is
+Each is started again separately: a run survives SuperLink's death if it is
 back within Flower's heartbeat (60 s). A ServerApp that died is never started again by Flower,
 which notices only after about 67 s: here its process is watched, its run stopped, and a new run
 goes on from the last released round. All of them end when the supervisor does, also by SIGKILL.
@@ -21,9 +22,12 @@ from typing import Final
 
 import msgspec
 
+from tacitly_common.contract.log import Contract
 from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_server import certificates
-from tacitly_server.campaigns.filing import active_campaign, campaign_state
+from tacitly_server.campaigns.filing import active_campaign, campaign_state, check_filed
+from tacitly_server.campaigns.officers_log import OfficersLog
+from tacitly_server.campaigns.standing import Standing, why_not
 from tacitly_server.control import Control, ControlError, Run
 from tacitly_server.health import (
     WRITE_SECONDS,
@@ -73,11 +77,13 @@ class Supervisor:
     home: ServerHome
     host: str
     port: int
+    enrolment_port: int
     wanted_campaign: str | None
     report: Report
     stop: threading.Event = field(default_factory=threading.Event)
     clock: Callable[[], float] = time.monotonic
-    _children: tuple[Child, Child] = field(init=False)
+    _children: tuple[Child, Child, Child] = field(init=False)
+    _contract: Contract | None = None
 
     def run(self) -> None:
         """Start everything, keep it running, and end it in order.
@@ -90,13 +96,16 @@ class Supervisor:
         with only_supervisor(self.home):
             ends = certificates.check(self.home.tls, now=datetime.now(UTC))
             read_secrets(self.home)
-            active_campaign(self.home, self.wanted_campaign)
-            self._wait_for_port()
+            if self.wanted_campaign is not None:
+                check_filed(self.home, self.wanted_campaign)
+            self._wait_for_port(self.port)
+            self._wait_for_port(self.enrolment_port)
             self._children = self._make_children()
             status = Status(
                 supervisor_pid=os.getpid(),
                 host=self.host,
                 port=self.port,
+                enrolment_port=self.enrolment_port,
                 certificate_ends=ends.isoformat(),
             )
             try:
@@ -106,7 +115,7 @@ class Supervisor:
                 self._end(status)
 
     def _supervise(self, control: Control, status: Status) -> None:
-        superlink, superexec = self._children
+        superlink, superexec, desk = self._children
         keeper = RunKeeper(control, self.report, self.clock)
         looked_at = written_at = -_LOOK_SECONDS
         ended: set[str] = set()
@@ -126,7 +135,7 @@ class Supervisor:
                     f"campaign {before.campaign[:12]} is over: "
                     f"{before.released_round} of {before.rounds} rounds released"
                 )
-            status = self._campaign_status(before, ended)
+            status = self._campaign_status(before, ended, serverapp_lives=bool(apps))
             if status.campaign != before.campaign:
                 keeper = RunKeeper(control, self.report, self.clock)
             if status.campaign and answers and not status.problem and not keeper.over:
@@ -141,6 +150,7 @@ class Supervisor:
                 superlink_answers=answers,
                 superlink=ProcessStatus(pid=superlink.pid, restarts=superlink.restarts),
                 superexec=ProcessStatus(pid=superexec.pid, restarts=superexec.restarts),
+                desk=ProcessStatus(pid=desk.pid, restarts=desk.restarts),
                 serverapp_pid=apps[0] if apps else None,
                 run=_run_status(keeper.newest),
                 runs_started=keeper.started,
@@ -150,29 +160,47 @@ class Supervisor:
                 written_at = self.clock()
             self.stop.wait(_TICK_SECONDS)
 
-    def _campaign_status(self, status: Status, ended: Collection[str]) -> Status:
-        """`status` with the active campaign, kept until it has ended, and its progress."""
+    def _campaign_status(
+        self, status: Status, ended: Collection[str], *, serverapp_lives: bool
+    ) -> Status:
+        """`status` with the campaign to run, its progress, and why it does not run if so.
+
+        A campaign is kept until it has ended, or may not run and its ServerApp has seen that.
+        """
+        now = datetime.now(UTC)
         try:
+            log = OfficersLog(self.home.officers_log)
+            contract = self._contract = log.later(self._contract)
             campaign = status.campaign
-            if campaign is None or campaign in ended:
-                following = active_campaign(self.home, self.wanted_campaign, passed_over=ended)
+            kept = campaign is not None and campaign not in ended
+            if kept and not serverapp_lives:
+                kept = not why_not(contract, campaign or "", now=now)
+            if not kept:
+                following = active_campaign(
+                    self.home, contract, self.wanted_campaign, now=now, passed_over=ended
+                )
                 campaign = following or campaign
             if campaign is None:
                 return msgspec.structs.replace(status, problem="")
-            state = campaign_state(self.home.campaign(campaign))
+            state = campaign_state(self.home.campaign(campaign), contract, now=now)
+            problem = ""
+            if state.standing is not Standing.FINISHED:
+                problem = why_not(contract, campaign, now=now)
         except TacitlyError as error:
             if str(error) != status.problem:
                 self.report(str(error))
             return msgspec.structs.replace(status, problem=str(error))
-        known = status.released_round if campaign == status.campaign else 0
-        if state.released_round > known:
-            self.report(f"round {state.released_round} of {state.plan.rounds} released")
+        released = state.progress.released_round
+        if released > (status.released_round if campaign == status.campaign else 0):
+            self.report(f"round {released} of {state.plan.rounds} released")
+        if problem and problem != status.problem:
+            self.report(problem)
         return msgspec.structs.replace(
             status,
             campaign=campaign,
             rounds=state.plan.rounds,
-            released_round=state.released_round,
-            problem="",
+            released_round=released,
+            problem=problem,
         )
 
     def _write(self, status: Status) -> None:
@@ -181,10 +209,12 @@ class Supervisor:
         except OSError as error:
             self.report(f"{self.home.status}: {error.strerror}")
 
-    def _make_children(self) -> tuple[Child, Child]:
+    def _make_children(self) -> tuple[Child, Child, Child]:
         environment = child_environment(self.home)
         own_pid = str(os.getpid())
-        common = ["--home", str(self.home.root), "--port", str(self.port), "--parent-pid", own_pid]
+        place = ["--home", str(self.home.root), "--parent-pid", own_pid]
+        common = [*place, "--port", str(self.port)]
+        desk = [*place, "--port", str(self.enrolment_port), "--server-port", str(self.port)]
         entry = [sys.executable, "-m"]
         return (
             self._child(
@@ -193,18 +223,23 @@ class Supervisor:
                 environment,
             ),
             self._child("SuperExec", [*entry, "tacitly_server.superexec", *common], environment),
+            self._child(
+                "desk",
+                [*entry, "tacitly_server.enrolment", *desk, "--host", self.host],
+                environment,
+            ),
         )
 
     def _child(self, name: str, command: list[str], environment: dict[str, str]) -> Child:
         log = self.home.logs / f"{name.lower()}.log"
         return Child(name, command, environment, log, self.clock, self.report)
 
-    def _wait_for_port(self) -> None:
-        """Give a SuperLink whose supervisor was killed the time to end."""
+    def _wait_for_port(self, port: int) -> None:
+        """Give a process whose supervisor was killed the time to end."""
         until = self.clock() + _PORT_WAIT_SECONDS
         while True:
             try:
-                sockets = bind_all(self.host, self.port)
+                sockets = bind_all(self.host, port)
             except ValidationError:
                 if self.clock() >= until or self.stop.wait(_TICK_SECONDS / 2):
                     raise
@@ -215,7 +250,8 @@ class Supervisor:
 
     def _end(self, status: Status) -> None:
         """SuperExec first: its ServerApp then reports its own end while SuperLink listens."""
-        superlink, superexec = self._children
+        superlink, superexec, desk = self._children
+        desk.end(_END_SECONDS)
         apps = handles(living_children(superexec.pid) if superexec.pid else [])
         superexec.end(_END_SECONDS)
         wait_or_kill(apps, _END_SECONDS)

@@ -150,6 +150,21 @@ def plot(report: Path, out: Path) -> None:
     plot_cohorts(report, out)
 
 
+@cli.command(name="plot-budget")
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Directory of the pictures.",
+)
+def plot_budget_(out: Path) -> None:
+    """Draw what ε, renewals and participations mean: the pictures of docs/officers.md, as SVG."""
+    from tacitly_simulations.plot_budget import plot_budget
+
+    for path in plot_budget(out):
+        click.echo(path)
+
+
 def _print_table(report: "Report") -> None:
     from rich.console import Console
     from rich.table import Table

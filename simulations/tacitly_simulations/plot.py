@@ -5,6 +5,7 @@ from pathlib import Path
 import msgspec
 
 from tacitly_common.errors import ValidationError
+from tacitly_simulations.figures import save_svg
 from tacitly_simulations.study import Report
 
 
@@ -23,7 +24,6 @@ def plot_cohorts(report_path: Path, out: Path) -> None:
     if len(private) < 2:
         raise ValidationError(f"{report_path} has {len(private)} private rows; run two or more")
 
-    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     curves: dict[float, list[tuple[int, float]]] = {}
@@ -37,6 +37,4 @@ def plot_cohorts(report_path: Path, out: Path) -> None:
     axes.set(xscale="log", xlabel="persons (what-if)", ylabel="top-1, %", title=report.title)
     axes.grid(alpha=0.3)
     axes.legend()
-    # The same report gives the same file, and text stays text.
-    with mpl.rc_context({"svg.hashsalt": "tacitly", "svg.fonttype": "none"}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
+    save_svg(figure, out)

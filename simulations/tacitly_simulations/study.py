@@ -36,6 +36,7 @@ from numpy.typing import NDArray
 
 from tacitly_client.training.local import PlainSettings, train_without_privacy
 from tacitly_client.training.windows import split_by_time, training_windows
+from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.campaign import (
     CampaignPlan,
     CohortPlan,
@@ -73,7 +74,6 @@ from tacitly_simulations.study_settings import (
     Start,
     StudySettings,
     largest_delta,
-    noise_multiplier_for,
     record_epsilon,
 )
 
@@ -223,7 +223,7 @@ class Study:
             delta=delta,
             cohort=cohort,
             participations=rounds,
-            noise_multiplier=noise_multiplier_for(epsilon, delta, rounds),
+            noise_multiplier=least_noise_multiplier(epsilon, delta, rounds),
         )
 
     @property

@@ -2,19 +2,18 @@
 
 from decimal import Decimal
 from enum import StrEnum
-from math import ceil, log10, sqrt
+from math import ceil, log10
 from typing import Final
 
 import msgspec
 
 from tacitly_client.training.local import PlainSettings
-from tacitly_common.accounting.subject import cap_nano_rho, nano_rho_per_participation
+from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
 from tacitly_common.campaign import RecordMechanism
 from tacitly_common.validation import in_range, positive
 
 EMBEDDING: Final = 32
 HIDDEN: Final = 128
-_NOISE_STEP: Final = Decimal("0.001")
 
 # Found on CoAuthor's own tails; docs/results.md says what else was tried.
 ONE_ROUND: Final = PlainSettings(epochs=1, batch_windows=16, learning_rate=0.5, momentum=0.9)
@@ -89,27 +88,8 @@ def largest_delta(population: int) -> Decimal:
     return Decimal(10) ** -(1 + ceil(log10(population)))
 
 
-def noise_multiplier_for(epsilon: float, delta: float, participations: int) -> Decimal:
-    """The smallest z, in steps of 0.001, at which `participations` releases keep (ε, δ).
-
-    Rounded up: a z rounded to the nearest step may buy one participation fewer.
-    """
-    positive(participations=participations)
-    cap = cap_nano_rho(epsilon, delta)
-    # Just below the real-valued solution; the exact integer costs decide.
-    z = Decimal(sqrt(participations * 1e9 / (2 * cap)) * 0.999).quantize(_NOISE_STEP)
-    z = max(z, _NOISE_STEP)
-    while participations * nano_rho_per_participation(z) > cap:
-        z += _NOISE_STEP
-    return z
-
-
 def record_epsilon(rounds: int, delta: float) -> float:
-    """ε at `delta` of one window after `rounds` rounds of `RECORDS`, by Opacus's accountant."""
-    from opacus.accountants import RDPAccountant
-
-    accountant = RDPAccountant()
-    accountant.history = [
-        (float(RECORDS.noise_multiplier), float(RECORDS.sample_rate), rounds * RECORDS.steps)
-    ]
-    return float(accountant.get_epsilon(delta))
+    """ε at `delta` of one window after `rounds` rounds of `RECORDS`, as a device counts it."""
+    steps = rounds * RECORDS.steps
+    rdp = rdp_of_steps(RECORDS.noise_multiplier, RECORDS.sample_rate, steps)
+    return epsilon_of_rdp(rdp, delta)

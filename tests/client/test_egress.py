@@ -15,14 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from tacitly_client.node import egress
-from tacitly_client.node.egress import (
-    Address,
-    EgressError,
-    EgressJournal,
-    SealedReply,
-    seal,
-    seal_fault,
-)
+from tacitly_client.node.egress import Address, SealedReply, seal, seal_fault
+from tacitly_client.node.egress_journal import EgressError, EgressJournal
 from tacitly_client.node.flower_port import (
     ObjectTree,
     ProtoMessage,
@@ -288,9 +282,9 @@ def test_the_journal_says_what_left(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "egress.jsonl").stat().st_mode) == 0o600
 
 
-def test_the_journal_knows_the_latest_round_of_a_plan(tmp_path: Path) -> None:
+def test_the_journal_knows_which_rounds_of_a_plan_were_answered(tmp_path: Path) -> None:
     journal = EgressJournal(tmp_path / "egress.jsonl")
-    assert journal.latest("f" * 64) is None
+    assert journal.answered("f" * 64) == {}
     for plan, reply in (
         ("f", ok(round_=4, attempt=2)),
         ("f", ok(round_=3, attempt=9)),
@@ -299,7 +293,7 @@ def test_the_journal_knows_the_latest_round_of_a_plan(tmp_path: Path) -> None:
     ):
         sealed = seal(ADDRESS, reply, coordinates=N)
         journal.record(plan * 64, reply, sealed, now=0.0)
-    assert EgressJournal(tmp_path / "egress.jsonl").latest("f" * 64) == (4, 2)
+    assert EgressJournal(tmp_path / "egress.jsonl").answered("f" * 64) == {3: 9, 4: 2}
 
 
 def test_a_torn_line_harms_neither_its_neighbours_nor_the_start(tmp_path: Path) -> None:
@@ -310,7 +304,7 @@ def test_a_torn_line_harms_neither_its_neighbours_nor_the_start(tmp_path: Path) 
     EgressJournal(path).record(**entry(sealed))
     first, torn, last = path.read_bytes().splitlines()
     assert first == last != torn
-    assert EgressJournal(path).latest("f" * 64) == (3, 1)
+    assert EgressJournal(path).answered("f" * 64) == {3: 1}
 
 
 def test_a_full_disk_stops_the_message_and_says_so() -> None:

@@ -320,7 +320,6 @@ def test_an_answer_that_is_no_protobuf_is_a_protocol_error(server: Server, tmp_p
         key=KEY,
         node_id_file=tmp_path / "node.id",
         heartbeat_seconds=30,
-        model_bytes=100,
     )
     with pytest.raises(FleetError) as caught:
         connection.connect()

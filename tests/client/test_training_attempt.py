@@ -1,13 +1,16 @@
 """What an agent's home answers to a job, with its real store, ledger and disk."""
 
 import hashlib
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
 import pytest
 import torch
 
+from device_ledgers import charge
 from homes import JOB_COST, make_home, model_bytes, training_plan
+from plans import EPOCH
 from tacitly_client.home import AgentHome, read_settings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
 from tacitly_client.store import EventStore
@@ -15,10 +18,13 @@ from tacitly_client.training.attempt import answer
 from tacitly_client.training.local import TrainingError
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import Job
-from tacitly_common.campaign import CampaignPlan, PlanError
+from tacitly_common.accounting.record import NO_RDP, compose, epsilon_of_rdp, rdp_of_steps
+from tacitly_common.campaign import CampaignPlan, ParticipationLimits, PlanError
 from tacitly_common.errors import LedgerError
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.wire.codes import ReplyCode
+
+NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
@@ -36,20 +42,29 @@ def home(tmp_path, plan) -> AgentHome:
     return make_home(tmp_path / "agent", plan)
 
 
-def ask(home, plan, *, round_=1, attempt=1, plan_hash=None, body=None):
+def ask(home, plan, *, round_=1, attempt=1, plan_hash=None, body=None, now=NOW):
     job = Job(plan_hash=plan_hash or plan.hash, round=round_, attempt=attempt)
-    return answer(home, plan, read_settings(home), job, model_bytes(plan) if body is None else body)
-
-
-def ledger(home) -> DeviceLedger:
-    return DeviceLedger(
-        home.ledger, lifetime_cap_nano_rho=read_settings(home).lifetime_cap_nano_rho
-    )
+    body = model_bytes(plan) if body is None else body
+    return answer(home, plan, read_settings(home), job, body, now=now)
 
 
 def spent(home) -> int:
-    with ledger(home) as books:
+    with DeviceLedger.open(home.ledger) as books:
         return books.spent_nano_rho()
+
+
+def record_rdp(home, plan) -> tuple[int, ...]:
+    with DeviceLedger.open(home.ledger) as books:
+        return books.record_rdp(plan.hash)
+
+
+def rdp_of(plan, attempts: int) -> tuple[int, ...]:
+    record = plan.record
+    one = rdp_of_steps(record.noise_multiplier, record.sample_rate, record.steps)
+    total = NO_RDP
+    for _ in range(attempts):
+        total = compose(total, one)
+    return total
 
 
 def test_an_update_is_charged_kept_and_accounted(home, plan):
@@ -59,17 +74,17 @@ def test_an_update_is_charged_kept_and_accounted(home, plan):
     assert np.frombuffer(update, "<i4").any()
     key = AttemptKey(plan.hash, 1, 1)
     assert Outbox(home.outbox).read(key) == update
-    with ledger(home) as books:
+    with DeviceLedger.open(home.ledger) as books:
         assert books.state(key) is AttemptState.RELEASED
         assert books.spent_nano_rho() == JOB_COST == plan.cost_nano_rho
-        assert books.record_history(plan.hash) == [(0.8, 0.1, 5)]
+        assert books.spent_of_epoch_nano_rho(EPOCH) == JOB_COST
+    assert record_rdp(home, plan) == rdp_of(plan, 1)
 
 
 def test_the_same_attempt_gets_the_same_bytes_and_no_new_charge(home, plan):
     assert ask(home, plan) == ask(home, plan)
     assert spent(home) == JOB_COST
-    with ledger(home) as books:
-        assert books.record_history(plan.hash) == [(0.8, 0.1, 5)]
+    assert record_rdp(home, plan) == rdp_of(plan, 1)
 
 
 def test_another_attempt_is_charged_and_noised_anew(home, plan):
@@ -77,8 +92,7 @@ def test_another_attempt_is_charged_and_noised_anew(home, plan):
     assert first[0] is second[0] is ReplyCode.OK
     assert first[1] != second[1]
     assert spent(home) == 2 * JOB_COST
-    with ledger(home) as books:
-        assert books.record_history(plan.hash) == [(0.8, 0.1, 10)]
+    assert record_rdp(home, plan) == rdp_of(plan, 2)
 
 
 @pytest.mark.parametrize(
@@ -129,10 +143,10 @@ def test_an_exhausted_budget_is_refused_and_kept_results_stay(tmp_path, lifetime
 
 def test_a_charged_attempt_without_a_result_is_lost_for_good(home, plan):
     key = AttemptKey(plan.hash, 1, 1)
-    with ledger(home) as books:
-        books.charge(key, cost_nano_rho=JOB_COST, campaign_cap_nano_rho=plan.cap_nano_rho)
+    with DeviceLedger.open(home.ledger) as books:
+        charge(books, key, cost_nano_rho=JOB_COST)
     assert ask(home, plan) == (ReplyCode.DEVICE_FAULT, b"")
-    with ledger(home) as books:
+    with DeviceLedger.open(home.ledger) as books:
         assert books.state(key) is AttemptState.LOST
     assert ask(home, plan) == (ReplyCode.DEVICE_FAULT, b"")
     assert spent(home) == JOB_COST
@@ -147,7 +161,7 @@ def test_training_that_leaves_the_finite_numbers_is_answered_like_any_other(tmp_
     code, update = ask(home, plan)
     assert code is ReplyCode.OK
     assert np.frombuffer(update, "<i4").any()
-    with ledger(home) as books:
+    with DeviceLedger.open(home.ledger) as books:
         assert books.state(AttemptKey(plan.hash, 1, 1)) is AttemptState.RELEASED
 
 
@@ -215,3 +229,50 @@ def test_without_its_ledger_a_device_releases_nothing_and_begins_none(home, plan
         ask(home, plan)
     assert not home.ledger.exists()
     assert not list(home.outbox.iterdir())
+
+
+def test_steps_beyond_the_record_levels_cap_are_refused_before_the_model_learns(
+    tmp_path, monkeypatch
+):
+    plan = training_plan()
+    two = Decimal(epsilon_of_rdp(rdp_of(plan, 2), plan.delta)).quantize(Decimal("0.01"))
+    plan = training_plan(record={"cap_epsilon": two + Decimal("0.01")})
+    home = make_home(tmp_path / "agent", plan)
+    answers = [ask(home, plan, attempt=n) for n in range(2)]
+    assert all(code is ReplyCode.OK for code, _ in answers)
+
+    def learn(*_, **__):
+        pytest.fail("the model learned")
+
+    monkeypatch.setattr("tacitly_client.training.attempt.train", learn)
+    assert ask(home, plan, attempt=2) == (ReplyCode.RECORD_BUDGET_EXHAUSTED, b"")
+    assert ask(home, plan, attempt=1) == answers[1]
+    assert spent(home) == 2 * JOB_COST
+    assert record_rdp(home, plan) == rdp_of(plan, 2)
+
+
+def test_what_training_may_cost_is_on_the_disk_before_it_begins(home, plan, monkeypatch):
+    found = []
+
+    def look(*_, **__):
+        found.append((spent(home), record_rdp(home, plan)))
+        raise TrainingError("seen enough")
+
+    monkeypatch.setattr("tacitly_client.training.attempt.train", look)
+    with pytest.raises(TrainingError, match="seen enough"):
+        ask(home, plan)
+    assert found == [(JOB_COST, rdp_of(plan, 1))]
+    assert record_rdp(home, plan) == rdp_of(plan, 1)
+
+
+def test_a_round_too_soon_after_another_is_refused_and_a_retry_is_not(tmp_path):
+    limits = ParticipationLimits(per_campaign=4, per_epoch=4, minimum_gap_hours=24)
+    plan = training_plan(participation=limits)
+    home = make_home(tmp_path / "agent", plan)
+    body = bytes(4 * plan.model.parameters)
+    assert ask(home, plan)[0] is ReplyCode.OK
+    assert ask(home, plan, attempt=2)[0] is ReplyCode.OK
+    assert ask(home, plan, round_=2, body=body) == (ReplyCode.TOO_SOON, b"")
+    later = NOW + timedelta(hours=24)
+    assert ask(home, plan, round_=2, body=body, now=later)[0] is ReplyCode.OK
+    assert spent(home) == 3 * JOB_COST

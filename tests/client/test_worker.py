@@ -18,14 +18,17 @@ import pytest
 from homes import JOB_COST, make_home, model_bytes, training_plan
 from tacitly_client.home import AgentHome
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
+from tacitly_client.training import attempt as attempts
 from tacitly_client.training import pipe
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import READY, Job, Result, read_frame, write_frame
 from tacitly_client.training.worker import serve
+from tacitly_common.accounting.record import SATURATED, rdp_of_steps
 from tacitly_common.wire.codes import ReplyCode
 
 PLAN = training_plan(participations=20)
 COMMAND = [sys.executable, "-m", "tacitly_client.training.worker", "--home"]
+ATTEMPT_RDP = rdp_of_steps(PLAN.record.noise_multiplier, PLAN.record.sample_rate, PLAN.record.steps)
 BODY_BYTES = 4 * PLAN.model.trainable_parameters
 
 # Prints as a careless library would, and has a fault whose text quotes what was typed.
@@ -34,12 +37,12 @@ import os, sys
 import tacitly_client.training.attempt as attempt
 from tacitly_client.training.worker import main
 real = attempt.answer
-def careless(home, plan, settings, job, body):
+def careless(home, plan, settings, job, body, **time):
     print("stray print", flush=True)
     os.write(1, b"stray bytes")
     if job.attempt == 13:
         raise RuntimeError("the person typed: hunter2")
-    return real(home, plan, settings, job, body)
+    return real(home, plan, settings, job, body, **time)
 attempt.answer = careless
 main(["--home", sys.argv[1]])
 """
@@ -125,7 +128,7 @@ def test_a_crash_would_leave_no_core_with_what_was_typed(tmp_path):
 def test_a_home_without_an_agent_ends_it_with_the_fix_and_no_torch(tmp_path):
     done = subprocess.run([*COMMAND, str(tmp_path)], input=b"", capture_output=True, check=False)
     assert done.returncode == 2
-    assert b"tacitly-agent init" in done.stderr
+    assert b"tacitly-agent enrol" in done.stderr
     assert done.stdout == b""
 
 
@@ -159,8 +162,8 @@ def kill_after(owner: object, name: str) -> None:
 KILL_POINTS = {
     "before the charge": lambda: kill_before(DeviceLedger, "charge"),
     "after the charge": lambda: kill_after(DeviceLedger, "charge"),
-    "before the account": lambda: kill_before(DeviceLedger, "save_record_history"),
-    "after the account": lambda: kill_after(DeviceLedger, "save_record_history"),
+    "before the training": lambda: kill_before(attempts, "train"),
+    "after the training": lambda: kill_after(attempts, "train"),
     "half written": lambda: kill_before(os, "fsync"),
     "after the result": lambda: kill_after(Outbox, "write"),
     "before the mark": lambda: kill_before(DeviceLedger, "mark"),
@@ -184,7 +187,7 @@ def trainer(
 @pytest.fixture(scope="module")
 def forks():
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tacitly_client.training.attempt"])
+    context.set_forkserver_preload(["tacitly_client.training.attempt", "dp_accounting"])
     return context
 
 
@@ -237,7 +240,7 @@ def asked(forks, home: AgentHome, one: Job) -> tuple[ReplyCode, bytes]:
 
 
 def books(home: AgentHome) -> DeviceLedger:
-    return DeviceLedger(home.ledger, lifetime_cap_nano_rho=100 * JOB_COST)
+    return DeviceLedger.open(home.ledger)
 
 
 def check_after_a_kill(forks, home: AgentHome, one: Job, spent_before: int) -> int:
@@ -246,14 +249,13 @@ def check_after_a_kill(forks, home: AgentHome, one: Job, spent_before: int) -> i
     kept = Outbox(home.outbox).read(key) if home.outbox.exists() else None
     with books(home) as ledger:
         state, spent = ledger.state(key), ledger.spent_nano_rho()
-        steps = sum(entry[2] for entry in ledger.record_history(PLAN.hash))
+        record_rdp = ledger.record_rdp(PLAN.hash)
     charged = state is not None
     assert spent == spent_before + charged * JOB_COST
     assert charged or kept is None, "a result that nobody paid for"
     assert state is not AttemptState.RELEASED or kept is not None, "released, but not kept"
-    # The record level's account is ahead of every result that exists.
-    results_kept = len(list(home.outbox.glob("*.update"))) if home.outbox.exists() else 0
-    assert steps >= results_kept * PLAN.record.steps
+    # The record level has paid for exactly the attempts that the person level has.
+    assert record_rdp == tuple(min(value * (spent // JOB_COST), SATURATED) for value in ATTEMPT_RDP)
 
     code, update = asked(forks, home, one)
     if charged and kept is None:

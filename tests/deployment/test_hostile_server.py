@@ -21,6 +21,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from device import Device, agent, enrolled
+from officers import grant_for
 from plans import small_plan
 from stock_flower import StockSuperLink, StockSuperNode, bundle, eventually
 from tacitly_client.node.backoff import Trouble
@@ -109,7 +110,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 def task(plan: CampaignPlan, round_: int = 1) -> RecordDict:
     model = np.zeros(plan.model.parameters, dtype=np.float32)
-    return train_content(Task(plan.hash, round_, 0), model)
+    return train_content(Task(plan.hash, round_, 0, grant_for(plan)), model)
 
 
 def reply_of(content: RecordDict, plan: CampaignPlan) -> Reply:
@@ -239,7 +240,6 @@ def connection(device: Device, clock: ServerClock | None = None) -> Connection:
         key=load_node_key(device.home),
         node_id_file=device.home.node_id,
         heartbeat_seconds=30,
-        model_bytes=4,
         clock=clock,
     )
 

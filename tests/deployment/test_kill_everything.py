@@ -83,21 +83,21 @@ class Site:
                 (agent.name, (round_, attempt)): (cost, state)
                 for agent in agents
                 for round_, attempt, cost, state in rows(
-                    agent.home.ledger, "SELECT round, attempt, cost_nano_rho, state FROM charge"
+                    agent.home.ledger, "SELECT round, attempt, cost_nano_rho, state FROM attempt"
                 )
             },
             server={
                 (subject, (round_, attempt)): (cost, state)
                 for subject, round_, attempt, cost, state in rows(
                     self.deployment.server.population_database,
-                    "SELECT subject, round, attempt, cost_nano_rho, state"
+                    "SELECT subject, round, attempt, charges.cost_nano_rho, state"
                     " FROM charges JOIN attempts ON attempt_id = id",
                 )
             },
             totals=dict(
                 rows(
                     self.deployment.server.population_database,
-                    "SELECT subject, spent_nano_rho FROM totals",
+                    "SELECT subject, spent_nano_rho FROM budgets WHERE kind = 'lifetime'",
                 )
             ),
         )
@@ -205,7 +205,7 @@ def journal(home: AgentHome) -> list[dict[str, Any]]:
 
 def sent(home: AgentHome) -> set[Attempt]:
     """The attempts for which an update left."""
-    return {(line["round"], line["attempt"]) for line in journal(home) if line["code"] == "OK"}
+    return {(line["round"], line["attempt"]) for line in journal(home) if line.get("code") == "OK"}
 
 
 def kill_plan() -> CampaignPlan:
@@ -224,7 +224,7 @@ def kill_plan() -> CampaignPlan:
     )
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_twenty_kills_lose_no_round_and_no_charge(tmp_path: Path) -> None:
     print(f"seed {SEED}")
     rng = random.Random(SEED)
@@ -242,7 +242,7 @@ def test_twenty_kills_lose_no_round_and_no_charge(tmp_path: Path) -> None:
             eventually(partial(site.kill, kind, rng))
             print(f"killed {kind} after round {len(site.released())}")
         assert len(site.released()) < ROUNDS, "the last kill came too late to matter"
-        eventually(partial(site.reached, ROUNDS), within_seconds=400)
+        eventually(partial(site.reached, ROUNDS), within_seconds=600)
     site.look()
     books, cost = site.books, plan.cost_nano_rho
 
@@ -270,8 +270,8 @@ def kept_update(home: AgentHome, plan: CampaignPlan, attempt: Attempt) -> NDArra
     """The result of an attempt that was sent, which the journal names by its hash."""
     round_, number = attempt
     kept = (home.outbox / f"{plan.hash}-{round_}-{number}.update").read_bytes()
-    lines = (line for line in journal(home) if (line["round"], line["attempt"]) == attempt)
-    hashes = {line["sha256"] for line in lines if line["code"] == "OK"}
+    lines = (line for line in journal(home) if (line.get("round"), line.get("attempt")) == attempt)
+    hashes = {line["sha256"] for line in lines if line.get("code") == "OK"}
     assert hashes == {hashlib.sha256(kept).hexdigest()}
     return np.frombuffer(kept, "<i4")
 

@@ -15,11 +15,15 @@ from flwr.app import Message
 from inprocess_grid import Delivery, InProcessGrid, honest, refusing
 from numpy.typing import NDArray
 
+from agreement import begin_log, start
+from ledgers import open_ledger
 from plans import small_plan
 from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.wire.codes import ReplyCode
+from tacitly_server.campaigns.grants import Grants
 from tacitly_server.home import CampaignDirectory, ServerHome
-from tacitly_server.ledger.population import AttemptKey, AttemptState, PopulationLedger
+from tacitly_server.ledger.population import AttemptKey, AttemptState
+from tacitly_server.ledger.witness import create_key
 from tacitly_server.rounds.campaign import Campaign, Patience, run_campaign
 from tacitly_server.rounds.clock import SystemClock
 from tacitly_server.rounds.receipts import model_sha256
@@ -44,7 +48,7 @@ class CampaignHome:
 
 
 def make_home(root: Path, **changes: Any) -> CampaignHome:
-    """A home at `root` with the campaign of `small_plan(**changes)` and its initial model."""
+    """A home at `root` with the campaign of `small_plan(**changes)`, started by officers."""
     parameters = small_plan(**changes).model.parameters
     model = np.random.default_rng(3).normal(size=parameters).astype(np.float32)
     made = CampaignHome(
@@ -53,6 +57,9 @@ def make_home(root: Path, **changes: Any) -> CampaignHome:
     made.directory.root.mkdir(parents=True)
     made.directory.plan.write_bytes(made.plan.to_json())
     np.save(made.directory.initial_model, model)
+    create_key(made.home.ledger_key)
+    begin_log(made.home)
+    start(made.home, made.plan)
     return made
 
 
@@ -76,7 +83,7 @@ def run_to_be_killed(plan_path: Path, root: Path, nodes: int, said: Connection) 
     plan = read_plan(plan_path)
     home = ServerHome(root)
     witness = os.open(root / "witness.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    eyes = PopulationLedger(home.population_database)
+    eyes = open_ledger(home.population_database)
 
     def node(message: Message) -> Iterable[Delivery]:
         task = message.content.config_records["task"]
@@ -92,13 +99,14 @@ def run_to_be_killed(plan_path: Path, root: Path, nodes: int, said: Connection) 
     clock = SystemClock()
     grid = InProcessGrid(dict.fromkeys(range(1, nodes + 1), node), clock)
     enrolled = {node_id: subject(node_id) for node_id in grid.nodes}
-    with PopulationLedger(home.population_database) as ledger:
+    with open_ledger(home.population_database) as ledger:
         campaign = Campaign(
             grid=grid,
             plan=plan,
             directory=home.campaign(plan.hash),
             ledger=ledger,
             enrolled=lambda: enrolled,
+            permits=Grants.open(home, plan),
             on_round=lambda receipt: said.send(receipt.round),
             clock=clock,
             patience=Patience(pause_seconds=0.001, max_pause_seconds=0.01),

@@ -22,6 +22,7 @@ class Setting:
     served: list[tuple[str, bytes]] = field(default_factory=list)
     refused: list[tuple[int, str, str, str]] = field(default_factory=list)
     answer: int = 200
+    refused_before_answer: int = 0
 
     def __post_init__(self) -> None:
         self.guard = RequestGuard(
@@ -72,6 +73,8 @@ class Setting:
             }
 
         async def send(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                self.refused_before_answer = len(self.refused)
             sent.append(message)
 
         await self.guard(scope, receive, send)
@@ -212,3 +215,10 @@ def test_the_applications_refusals_are_audited_too(status: int, audited: bool) -
 def test_limits_are_positive() -> None:
     with pytest.raises(ValidationError, match="body_bytes must be > 0, got 0"):
         RequestLimits(body_bytes=0)
+
+
+@pytest.mark.parametrize("path", ["/docs", "/v1/control/start-run"])
+def test_a_refusal_is_in_the_log_before_its_answer_is_sent(path: str) -> None:
+    setting = Setting(answer=401)
+    assert setting.get(path) in {401, 404}
+    assert setting.refused_before_answer == 1

@@ -1,19 +1,16 @@
-import random
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
 from threading import Event, Timer
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from campaign_home import make_home, subject
+from campaign_home import subject
+from campaign_lab import NODES, SEVEN, D, Lab
 from flwr.app import Message
 from inprocess_grid import (
     Delivery,
-    FakeClock,
-    InProcessGrid,
     Node,
     answer_with,
     gone,
@@ -26,74 +23,22 @@ from inprocess_grid import (
     unparsable,
 )
 
+from ledgers import open_ledger
 from plans import small_plan
+from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import ServerOptimizerName, ServerOptimizerPlan
 from tacitly_common.errors import LedgerError
 from tacitly_common.mechanisms.gaussian import release, secure_generator
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import parse_train_content
-from tacitly_server.ledger.population import Attempt, AttemptState, PopulationLedger
-from tacitly_server.rounds.campaign import Campaign, Ending, Patience, run_campaign
-from tacitly_server.rounds.checkpoint import Checkpoint, read_checkpoint, read_initial
-from tacitly_server.rounds.clock import Clock, SystemClock
+from tacitly_server.ledger.population import AttemptState
+from tacitly_server.rounds.campaign import Patience
+from tacitly_server.rounds.checkpoint import read_initial
+from tacitly_server.rounds.clock import SystemClock
+from tacitly_server.rounds.permit import Ending
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256, read_receipts
 
-D = small_plan().model.trainable_parameters
-SEVEN = np.full(D, 7, dtype=np.int32)
 HUGE = np.full(D, 2**30, dtype=np.int32)
-NODES = range(1, 9)
-
-
-class Lab:
-    """Eight devices, each of its own subject, and one server on a fake clock."""
-
-    def __init__(self, root: Path, **changes: Any) -> None:
-        fields: dict[str, Any] = {"rounds": 3, "participations": 3}
-        self.made = make_home(root, **(fields | changes))
-        self.plan, self.directory = self.made.plan, self.made.directory
-        self.clock: Clock = FakeClock()
-        self.grid = InProcessGrid({n: honest(self.plan, SEVEN) for n in NODES}, self.clock)
-        self.enrolled = {n: subject(n) for n in NODES}
-        self.seen: list[Receipt] = []
-
-    def run(
-        self,
-        patience: Patience | None = None,
-        on_round: Callable[[Receipt], None] = lambda _receipt: None,
-    ) -> Ending:
-        def see(receipt: Receipt) -> None:
-            self.seen.append(receipt)
-            on_round(receipt)
-
-        with PopulationLedger(self.made.home.population_database) as ledger:
-            return run_campaign(
-                Campaign(
-                    grid=self.grid,
-                    plan=self.plan,
-                    directory=self.directory,
-                    ledger=ledger,
-                    enrolled=lambda: self.enrolled,
-                    on_round=see,
-                    clock=self.clock,
-                    rng=random.Random(1),
-                    patience=patience or Patience(),
-                )
-            )
-
-    def attempts(self) -> list[Attempt]:
-        with PopulationLedger(self.made.home.population_database) as ledger:
-            return ledger.attempts(self.plan.hash)
-
-    def checkpoint(self) -> Checkpoint:
-        return read_checkpoint(self.directory.checkpoint, self.plan)
-
-    def moved_by(self, *usable: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """The initial model after rounds with so many answers of `SEVEN`, by plain SGD."""
-        model = read_initial(self.directory, self.plan).model
-        for n in usable:
-            step = 7 * n * self.plan.grid_step / self.plan.cohort.target
-            model = model + np.float32(step)
-        return model
 
 
 @pytest.fixture
@@ -310,7 +255,7 @@ def test_lost_attempts_in_a_row_are_followed_by_ever_longer_pauses(
     assert lab.run(Patience(pause_seconds=5, lost_in_a_row=3, max_pause_seconds=60)) is (
         Ending.BUDGET_EXHAUSTED
     )
-    assert lab.clock.slept == [0, 0, 5, 10, 20, 40, 60, 60, 60, 60]
+    assert lab.pauses() == [0, 0, 5, 10, 20, 40, 60, 60, 60, 60]
     assert {r.outcome for r in lab.seen} == {Outcome.LOST}
 
 
@@ -321,7 +266,7 @@ def test_a_success_resets_the_pause(make_lab: Callable[..., Lab]) -> None:
         failures = iter([True, True, False, True, False, False])
         lab.grid.nodes[n] = lambda m, f=failures: (raising if next(f) else good)(m)
     lab.run(Patience(pause_seconds=5, lost_in_a_row=2))
-    assert lab.clock.slept == [0, 5, 0]
+    assert lab.pauses() == [0, 5, 0, 0, 0, 0]
 
 
 def test_with_too_few_online_nothing_is_charged_and_it_is_tried_again(lab: Lab) -> None:
@@ -348,7 +293,7 @@ def test_the_campaign_ends_when_nobody_can_pay(make_lab: Callable[..., Lab]) -> 
     lab = make_lab(rounds=20, participations=2)
     assert lab.run() is Ending.BUDGET_EXHAUSTED
     assert [r.outcome for r in lab.seen] == [Outcome.RELEASED] * 2
-    with PopulationLedger(lab.made.home.population_database) as ledger:
+    with open_ledger(lab.made.home.population_database) as ledger:
         spent = {ledger.spent_nano_rho(subject) for subject in lab.enrolled.values()}
     assert spent == {lab.plan.cap_nano_rho}
     assert lab.run() is Ending.BUDGET_EXHAUSTED
@@ -449,10 +394,12 @@ def test_only_the_trainable_tensors_move(make_lab: Callable[..., Lab]) -> None:
 
 
 def test_attempts_lost_before_a_restart_count_for_the_pause_after_it(lab: Lab) -> None:
-    with PopulationLedger(lab.made.home.population_database) as ledger:
+    with open_ledger(lab.made.home.population_database) as ledger:
         for _ in range(4):  # four processes, each killed after it had charged
             key = ledger.plan(lab.plan.hash, 1)
-            ledger.charge(key, [subject(99)], cost_nano_rho=1, cap_nano_rho=4)
+            ledger.charge(
+                key, [subject(99)], epochs=lab.plan.data_epochs, cost_nano_rho=1, caps=Caps(4, 4, 4)
+            )
             ledger.mark(key, AttemptState.LOST)
     before = lab.clock.monotonic()
     lab.run(Patience(pause_seconds=5.0, lost_in_a_row=2))

@@ -11,9 +11,10 @@ import msgspec
 import numpy as np
 from campaign_home import PROCESSES, constant_update, make_home, run_to_be_killed, subject
 
+from ledgers import open_ledger
 from plans import small_plan
 from tacitly_common.mechanisms.gaussian import decode_mean
-from tacitly_server.ledger.population import AttemptState, PopulationLedger
+from tacitly_server.ledger.population import AttemptState
 from tacitly_server.rounds import optimizer
 from tacitly_server.rounds.campaign import Ending
 from tacitly_server.rounds.checkpoint import read_checkpoint, read_initial
@@ -56,7 +57,7 @@ def test_killed_at_random_points_it_completes_and_every_release_was_paid(tmp_pat
         receiver.close()
 
     receipts = read_receipts(directory.receipts)
-    with PopulationLedger(made.home.population_database) as ledger:
+    with open_ledger(made.home.population_database) as ledger:
         attempts = ledger.attempts(plan.hash)
         spent = sum(ledger.spent_nano_rho(subject(n)) for n in range(1, NODES + 1))
     paid = [a for a in attempts if a.state is not AttemptState.VOID]

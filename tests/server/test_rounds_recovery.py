@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from campaign_home import CampaignHome, make_home, subject
 
+from ledgers import open_ledger
 from tacitly_common.errors import LedgerError
-from tacitly_server.ledger.population import AttemptKey, AttemptState, PopulationLedger
+from tacitly_server.ledger.population import AttemptKey, AttemptState
 from tacitly_server.rounds.checkpoint import Checkpoint, previous, save_checkpoint
 from tacitly_server.rounds.optimizer import OptimizerState
+from tacitly_server.rounds.permit import caps_of
 from tacitly_server.rounds.receipts import (
     Outcome,
     Receipt,
@@ -26,26 +28,27 @@ class Server:
     def __init__(self, made: CampaignHome) -> None:
         self.plan, self.directory = made.plan, made.directory
         self.database = made.home.population_database
-        self.ledger = PopulationLedger(self.database)
+        self.ledger = open_ledger(self.database)
 
     def ledger_as_it_is(self) -> bytes:
         self.ledger.close()  # the last connection leaves all in one file
         copy = self.database.read_bytes()
-        self.ledger = PopulationLedger(self.database)
+        self.ledger = open_ledger(self.database)
         return copy
 
     def put_ledger_back(self, copy: bytes) -> None:
         self.ledger.close()
         self.database.write_bytes(copy)
-        self.ledger = PopulationLedger(self.database)
+        self.ledger = open_ledger(self.database)
 
     def charge(self, round_number: int) -> AttemptKey:
         key = self.ledger.plan(self.plan.hash, round_number)
         self.ledger.charge(
             key,
             [subject(n) for n in range(6)],
+            epochs=self.plan.data_epochs,
             cost_nano_rho=self.plan.cost_nano_rho,
-            cap_nano_rho=self.plan.cap_nano_rho,
+            caps=caps_of(self.plan, None),
         )
         return key
 
@@ -76,7 +79,7 @@ class Server:
     def release(self, round_number: int) -> Receipt:
         key = self.charge(round_number)
         receipt = self.checkpoint(key)
-        self.ledger.mark(key, AttemptState.RELEASED)
+        self.ledger.mark(key, AttemptState.RELEASED, result_sha256=receipt.model_sha256)
         append_receipt(self.directory.receipts, receipt)
         return receipt
 
@@ -133,7 +136,7 @@ def test_killed_after_the_checkpoint_the_round_is_released_once(server: Server) 
 def test_killed_before_the_receipt_it_is_published_later(server: Server) -> None:
     key = server.charge(1)
     receipt = server.checkpoint(key)
-    server.ledger.mark(key, AttemptState.RELEASED)
+    server.ledger.mark(key, AttemptState.RELEASED, result_sha256=receipt.model_sha256)
     assert server.recover().round == 1
     assert read_receipts(server.directory.receipts) == [receipt]
 
@@ -170,7 +173,7 @@ def test_a_ledger_older_than_the_checkpoint_is_refused(server: Server) -> None:
     server.release(2)
     server.directory.receipts.unlink()  # the checkpoint alone tells
     server.put_ledger_back(older)
-    with pytest.raises(LedgerError, match=r"round 2 attempt 1.*put the newest population\.db back"):
+    with pytest.raises(LedgerError, match=r"round 2 attempt 1.*put the newest one back"):
         server.recover()
     assert not server.directory.receipts.exists()
 

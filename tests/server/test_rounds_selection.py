@@ -1,5 +1,6 @@
 import random
 from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -23,14 +24,20 @@ class Devices:
         self.grid = InProcessGrid(dict.fromkeys(range(1, 11), silent), self.clock)
         self.enrolled = {n: subject(n) for n in self.grid.nodes}
 
-    def select(self, exhausted: frozenset[str] = NOBODY, seed: int = 0) -> dict[int, str] | None:
+    def select(
+        self,
+        left_out: frozenset[str] = NOBODY,
+        seed: int = 0,
+        permitted: Callable[[], bool] = lambda: True,
+    ) -> dict[int, str] | None:
         return select(
             self.grid,
             COHORT,
             lambda: self.enrolled,
-            exhausted,
+            left_out,
             clock=self.clock,
             rng=random.Random(seed),
+            permitted=permitted,
         )
 
 
@@ -113,3 +120,9 @@ def test_who_comes_online_while_it_waits_is_seen(devices: Devices) -> None:
     devices.clock.sleep = come_online_later  # type: ignore[method-assign]
     assert set(devices.select() or {}) == {1, 2, 3, 4}
     assert devices.clock.now == 10
+
+
+def test_nobody_is_waited_for_without_a_permit(devices: Devices) -> None:
+    devices.grid.online = {1, 2, 3}
+    assert devices.select(permitted=lambda: devices.clock.now < 2) is None
+    assert devices.clock.now == 2

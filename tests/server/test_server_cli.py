@@ -1,22 +1,26 @@
-"""The commands of operator and officer: what they print, and how they refuse."""
+"""The operator's commands: what they print, and how they refuse."""
 
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from agreement import approve, begin_log, sign
+from ledgers import PLAN, charge
 from our_server import new_campaign
-from plans import small_plan
-from tacitly_common.accounting.subject import epsilon_of
-from tacitly_common.errors import TacitlyError
-from tacitly_server import cli, officer
+from tacitly_common.contract.acts import Start
+from tacitly_common.errors import LedgerError, TacitlyError, ValidationError
+from tacitly_server import cli
 from tacitly_server.bundle import app_hash
+from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.health import Status, write_status
 from tacitly_server.home import ServerHome
+from tacitly_server.ledger.place import LedgerPlace, open_ledger, witness_of
+from tacitly_server.private_files import write_private
 
 
 @pytest.fixture
@@ -39,14 +43,53 @@ def refused(*arguments: object) -> TacitlyError:
     return result.exception
 
 
-@pytest.mark.parametrize("module", ["tacitly_server.cli", "tacitly_server.officer"])
-def test_help_loads_nothing_heavy(module: str) -> None:
+def test_help_loads_nothing_heavy() -> None:
     code = (
-        f"import sys, {module}\n"
+        "import sys, tacitly_server.cli\n"
         "heavy = {'flwr', 'numpy', 'sqlalchemy', 'cryptography', 'httpx', 'scipy'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_init_gives_the_ledger_a_key_that_nobody_else_reads(home: Path) -> None:
+    place = ServerHome(home)
+    assert place.ledger_key.stat().st_mode & 0o777 == 0o600
+    assert place.ledger_public_key.read_text() == witness_of(place).public_key + "\n"
+
+
+def test_an_older_ledger_is_used_again_only_after_reconciling(home: Path, tmp_path: Path) -> None:
+    place, copy = ServerHome(home), tmp_path / "backup.db"
+
+    def spend(round_number: int) -> None:
+        with open_ledger(place) as ledger:
+            charge(ledger, ledger.plan(PLAN, round_number))
+
+    spend(1)
+    assert "written to" in run("ledger", "backup", "--home", home, copy)
+    spend(2)
+    assert "ledger reconcile" in run("ledger", "restore", "--home", home, copy)
+    with pytest.raises(LedgerError, match="older copy"):
+        spend(3)
+    assert run("ledger", "reconcile", "--home", home).startswith("1 attempts charged")
+    spend(3)
+    place.ledger_witness.unlink()
+    assert refused("ledger", "reconcile", "--home", home).exit_code == 5
+    assert "agree" in run("ledger", "reconcile", "--witness-lost", "--home", home)
+
+
+def test_the_ledger_and_its_witness_may_lie_elsewhere(home: Path, tmp_path: Path) -> None:
+    place = ServerHome(home)
+    elsewhere = LedgerPlace(f"sqlite:///{tmp_path}/other.db", f"{tmp_path}/witness.jsonl")
+    write_private(place.ledger_place, msgspec.json.encode(elsewhere))
+    with open_ledger(place) as ledger:
+        charge(ledger, ledger.plan(PLAN, 1))
+    assert (tmp_path / "other.db").exists()
+    assert (tmp_path / "witness.jsonl").exists()
+    assert not place.population_database.exists()
+    write_private(place.ledger_place, b'{"databse": "x"}')
+    with pytest.raises(ValidationError, match=r"ledger\.json.*databse"):
+        open_ledger(place)
 
 
 def test_an_error_is_one_line_and_its_exit_code(tmp_path: Path) -> None:
@@ -88,27 +131,17 @@ def test_renew_says_when_the_new_certificate_ends(home: Path) -> None:
     assert "tacitly-server init" in str(refused("renew", "--home", home / "nothing"))
 
 
-def test_a_campaign_is_filed_and_listed(home: Path, tmp_path: Path) -> None:
+def test_campaigns_are_listed_with_how_they_stand(home: Path) -> None:
+    place = ServerHome(home)
+    assert "contract begin" in str(refused("campaign", "list", "--home", home))
+    begin_log(place)
     plan, model = new_campaign()
-    (tmp_path / "plan.json").write_bytes(plan.to_json())
-    np.save(tmp_path / "model.npy", model)
-    filed = run(
-        "campaign", "create", "--home", home,
-        "--plan", tmp_path / "plan.json", "--model", tmp_path / "model.npy",
-    )  # fmt: skip
-    assert filed.strip() == plan.hash
-    assert run("campaign", "list", "--home", home) == f"{plan.hash}\ttest\t0/20\n"
+    create_campaign(place, plan, model)
+    approve(place, plan)
+    assert run("campaign", "list", "--home", home) == f"{plan.hash}\ttest\tapproved\t0/20\n"
+    sign(place, "ada", Start(plan_hash=plan.hash))
+    assert run("campaign", "list", "--home", home) == f"{plan.hash}\ttest\trunning\t0/20\n"
     assert run("campaign", "app-hash").strip() == app_hash() == plan.app_hash
-
-
-def test_a_model_file_that_is_none_is_refused(home: Path, tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_bytes(small_plan().to_json())
-    (tmp_path / "model.npy").write_bytes(b"")
-    error = refused(
-        "campaign", "create", "--home", home,
-        "--plan", tmp_path / "plan.json", "--model", tmp_path / "model.npy",
-    )  # fmt: skip
-    assert "is not an .npy file" in str(error)
 
 
 def test_up_refuses_an_unknown_campaign(home: Path) -> None:
@@ -117,7 +150,9 @@ def test_up_refuses_an_unknown_campaign(home: Path) -> None:
 
 
 def test_health_without_a_supervisor_is_exit_code_1(home: Path) -> None:
-    status = Status(supervisor_pid=1, host="127.0.0.1", port=1, certificate_ends="")
+    status = Status(
+        supervisor_pid=1, host="127.0.0.1", port=1, enrolment_port=2, certificate_ends=""
+    )
     write_status(ServerHome(home), status)
     result = CliRunner().invoke(cli.cli, ["health", "--home", str(home)])
     assert result.exit_code == 1
@@ -128,36 +163,3 @@ def test_health_without_a_supervisor_is_exit_code_1(home: Path) -> None:
 def test_a_status_that_is_damaged_is_said(home: Path) -> None:
     ServerHome(home).status.write_text("{")
     assert "restart `tacitly-server up`" in str(refused("health", "--home", home))
-
-
-def test_the_officer_sees_what_a_plan_may_cost(tmp_path: Path) -> None:
-    plan = small_plan()
-    (tmp_path / "plan.json").write_bytes(plan.to_json())
-    shown = CliRunner().invoke(
-        officer.cli, ["plan", "show", str(tmp_path / "plan.json"), "--format", "json"]
-    )
-    facts = json.loads(shown.output)
-    assert facts["hash"] == plan.hash
-    assert facts["cap_of_a_person_nano_rho"] == plan.cap_nano_rho
-    delta = float(plan.delta)
-    models = epsilon_of(plan.cap_nano_rho, delta)
-    server = epsilon_of(plan.cohort.minimum * plan.cap_nano_rho, delta)
-    assert 0 <= facts["worst_epsilon_against_holders_of_the_models"] - models < 1e-4
-    assert 0 <= facts["worst_epsilon_against_the_server"] - server < 1e-4
-
-    text = CliRunner().invoke(officer.cli, ["plan", "show", str(tmp_path / "plan.json")])
-    assert plan.hash in text.output
-    assert len(text.output.splitlines()) == len(facts)
-
-
-def test_the_officer_is_told_what_is_wrong_with_a_plan(tmp_path: Path) -> None:
-    (tmp_path / "plan.json").write_text("{}")
-    command = [Path(sys.executable).with_name("tacitly-officer"), "plan", "show"]
-    ended = subprocess.run(
-        [*map(str, command), str(tmp_path / "plan.json")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 2
-    assert "missing required field" in ended.stderr

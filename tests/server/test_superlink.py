@@ -49,7 +49,7 @@ def test_a_port_in_use_is_refused_at_the_start(home: ServerHome) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         said = refusal(home, other.getsockname()[1])
     assert "Address already in use" in said
-    assert "choose another --port" in said
+    assert "choose another port" in said
 
 
 @pytest.mark.parametrize("name", ["control_token", "superexec_secret"])

@@ -5,17 +5,22 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+import agreement
+from agreement import begin_log
 from our_server import new_campaign
 from stock_flower import eventually, free_port
+from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.control import Control
 from tacitly_server.health import Status, read_status
@@ -43,7 +48,7 @@ class Up:
             status = self.status()
             return status if status.supervisor_pid == self.process.pid and what(status) else None
 
-        return eventually(seen, within_seconds=90)
+        return eventually(seen)
 
     def working(self, *, other_than: Status | None = None) -> Status:
         """Everything is up, with another ServerApp than before."""
@@ -52,7 +57,8 @@ class Up:
 
 
 def start(home: ServerHome, port: int) -> Up:
-    command = [SERVER, "up", "--home", home.root, "--port", str(port)]
+    ports = ["--port", str(port), "--enrolment-port", str(free_port())]
+    command = [SERVER, "up", "--home", home.root, *ports]
     with (home.root / "up.log").open("ab") as log:
         process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log)
     return Up(home, port, process)
@@ -62,13 +68,22 @@ def start(home: ServerHome, port: int) -> Up:
 def up(tmp_path: Path) -> Iterator[Up]:
     home = ServerHome(tmp_path / "home")
     initialise(home, [], now=datetime.now(UTC))
-    create_campaign(home, *new_campaign())
+    begin_log(home)
+    begin_campaign(home)
     running = start(home, free_port())
     try:
         yield running
     finally:
         running.process.terminate()
         running.process.wait()
+
+
+def begin_campaign(home: ServerHome, **changes: Any) -> CampaignPlan:
+    """File a campaign that officers have started."""
+    plan, model = new_campaign(**changes)
+    create_campaign(home, plan, model)
+    agreement.start(home, plan)
+    return plan
 
 
 def alive(pid: int) -> bool:
@@ -135,6 +150,40 @@ def test_nothing_outlives_it_ended_or_killed_and_it_starts_again(up: Up) -> None
     again.process.kill()
     again.process.wait()
     eventually(lambda: not any(map(alive, pids(running))))
+
+
+def test_a_campaign_that_is_stopped_ends_at_once_and_the_next_one_runs(up: Up) -> None:
+    working = up.working()
+    plan = read_plan(up.home.campaign(working.campaign or "").plan)
+    agreement.stop(up.home, plan)
+    began = time.monotonic()
+    stopped = up.until(lambda s: s.serverapp_pid is None and "was stopped" in s.problem)
+    assert time.monotonic() - began < 10
+    health = subprocess.run([SERVER, "health", "--home", up.home.root], capture_output=True)
+    assert "was stopped by an officer" in json.loads(health.stdout)["status"]["problem"]
+
+    following = begin_campaign(up.home, name="following")
+    running = up.working(other_than=working)
+    assert (running.campaign, running.problem) == (following.hash, "")
+    assert running.runs_started == 1  # of this campaign; the stopped one was not started again
+    assert stopped.runs_started == working.runs_started
+    log = (up.home.logs / "serverapp.log").read_text()
+    assert f"campaign {plan.name} is over: stopped by an officer" in log
+
+
+def test_a_server_without_a_log_waits_for_one(tmp_path: Path) -> None:
+    home = ServerHome(tmp_path / "home")
+    initialise(home, [], now=datetime.now(UTC))
+    running = start(home, free_port())
+    try:
+        running.until(lambda s: s.superlink_answers and "contract begin" in s.problem)
+        begin_log(home)
+        running.until(lambda s: not s.problem and s.campaign is None)
+        plan = begin_campaign(home)
+        assert running.working().campaign == plan.hash
+    finally:
+        running.process.terminate()
+        running.process.wait()
 
 
 def test_a_part_that_cannot_start_ends_the_server_with_its_reason(tmp_path: Path) -> None:

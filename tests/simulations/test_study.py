@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tacitly_common.accounting.subject import cap_nano_rho, nano_rho_per_participation
+from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.errors import ValidationError
 from tacitly_simulations.datasets import DATASETS, load
 from tacitly_simulations.ngram import pooled_ngram
@@ -17,7 +17,6 @@ from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
 from tacitly_simulations.study_settings import (
     StudySettings,
     largest_delta,
-    noise_multiplier_for,
     record_epsilon,
 )
 
@@ -80,7 +79,9 @@ def test_prints_one_json_document_with_every_method(writers: Path) -> None:
     assert score["central, not private"] > score["start model (random)"]
     (calibration,) = report["calibrations"]
     assert calibration["delta"] <= 1 / (10 * 3)
-    assert calibration["noise_multiplier"] == str(noise_multiplier_for(4, calibration["delta"], 1))
+    assert calibration["noise_multiplier"] == str(
+        least_noise_multiplier(4, calibration["delta"], 1)
+    )
     assert "federated, not private: round 1 of 1" in ended.stderr
 
 
@@ -110,22 +111,6 @@ def test_an_unknown_tensor_is_refused_before_anything_runs(writers: Path) -> Non
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "trainable names 'nothing'; the tensors are" in ended.stderr
     assert "bigram" not in ended.stderr
-
-
-@pytest.mark.parametrize("epsilon", [0.5, 2.0, 4.0, 8.0])
-@pytest.mark.parametrize(("delta", "participations"), [(1e-6, 10), (1e-3, 1), (1e-3, 25)])
-def test_the_noise_keeps_the_budget_and_a_step_less_does_not(
-    epsilon: float, delta: float, participations: int
-) -> None:
-    z = noise_multiplier_for(epsilon, delta, participations)
-    step, cap = type(z)("0.001"), cap_nano_rho(epsilon, delta)
-    assert participations * nano_rho_per_participation(z) <= cap
-    assert participations * nano_rho_per_participation(z - step) > cap
-
-
-def test_the_noise_of_the_worked_example() -> None:
-    """ε = 4 at δ = 1e-6 and ten participations: 3.774 would buy nine."""
-    assert str(noise_multiplier_for(4.0, 1e-6, 10)) == "3.775"
 
 
 @pytest.mark.parametrize(("population", "delta"), [(2, "0.01"), (10, "0.01"), (37, "0.001")])

@@ -6,9 +6,7 @@ return them later, or never.
 
 import math
 from collections.abc import Sequence
-from typing import Final, Protocol
-
-import msgspec
+from typing import Any, Final, Protocol
 
 from tacitly_client.capture.normaliser import Observation
 from tacitly_common.events import Event, EventKind
@@ -61,38 +59,34 @@ class NoContent:
         self._cell = (-1.0, -1.0)
 
     def _reduced(self, event: Event) -> Event | None:
-        common = Event(
-            event.kind, _coarse(event.monotonic_ns), _coarse(event.wall_ns), app=event.app
-        )
         match event.kind:
-            case EventKind.KEY_DOWN:
-                named = None if event.repeat else key_class(event.key, event.modifiers)
-                if named is None:
-                    return None
-                return msgspec.structs.replace(common, key=named[0], modifiers=named[1])
             case EventKind.POINTER_MOVE:
                 cell = _middle(event.x), _middle(event.y)
                 if cell == self._cell:
                     return None
                 self._cell = cell
-                return msgspec.structs.replace(common, x=cell[0], y=cell[1])
+                return _coarse(event, x=cell[0], y=cell[1])
+            case EventKind.KEY_DOWN:
+                named = None if event.repeat else key_class(event.key, event.modifiers)
+                return _coarse(event, key=named[0], modifiers=named[1]) if named else None
             case EventKind.BUTTON_DOWN:
-                return msgspec.structs.replace(
-                    common, button=event.button, x=_middle(event.x), y=_middle(event.y)
-                )
+                return _coarse(event, button=event.button, x=_middle(event.x), y=_middle(event.y))
             case EventKind.SCROLL:
-                return msgspec.structs.replace(common, dx=event.dx, dy=event.dy)
+                return _coarse(event, dx=event.dx, dy=event.dy)
             case EventKind.FOCUS:
-                return common
+                return _coarse(event)
             case _:
                 return None
+
+
+def _coarse(event: Event, **kept: Any) -> Event:
+    """A new event of this kind, application and rough time; it has what is named, no more."""
+    monotonic_ns = event.monotonic_ns - event.monotonic_ns % _TIME_STEP_NS
+    wall_ns = event.wall_ns - event.wall_ns % _TIME_STEP_NS
+    return Event(event.kind, monotonic_ns, wall_ns, app=event.app, **kept)
 
 
 def _middle(fraction: float) -> float:
     """The middle of the cell that holds a fraction of the desktop."""
     inside = min(max(fraction, 0.0), math.nextafter(1.0, 0.0))
     return (int(inside * _CELLS) + 0.5) / _CELLS
-
-
-def _coarse(time_ns: int) -> int:
-    return time_ns - time_ns % _TIME_STEP_NS

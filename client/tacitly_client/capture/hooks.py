@@ -121,9 +121,8 @@ class HookSource:
         self._add(EventKind.SCROLL, injected, dx=float(dx), dy=-float(dy), **self._place(x, y))
 
     def _key(self, kind: EventKind, key: Any, injected: bool) -> None:
-        code = getattr(key, "vk", None) or getattr(getattr(key, "value", None), "vk", None) or 0
         held = tuple(sorted(self._held))
-        self._add(kind, injected, code=code, key=w3c_key(key), modifiers=held)
+        self._add(kind, injected, code=_code(key), key=w3c_key(key), modifiers=held)
 
     def _place(self, x: float, y: float) -> dict[str, float]:
         left, top, width, height = self._desktop
@@ -147,6 +146,12 @@ def w3c_key(key: Any) -> str:
         return name.upper()
     base = name.removesuffix("_l").removesuffix("_r")
     return _NAMES.get(name) or _NAMES.get(base) or "Unidentified"
+
+
+def _code(key: Any) -> int:
+    """A number that tells physical keys apart: the system's, where pynput has it."""
+    virtual_key = getattr(getattr(key, "value", key), "vk", None)
+    return hash(w3c_key(key)) if virtual_key is None else int(virtual_key)
 
 
 def _character(char: str | None) -> str:

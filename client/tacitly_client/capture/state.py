@@ -1,15 +1,15 @@
-"""What the capture process does, for whoever shows it: one small file, written when it changes.
+"""What the capture process does, for whoever shows it: one small file, replaced when it changes.
 
-A state counts only while the process holds its lock: after a kill the file is still there.
+The process that wrote it holds a lock on it, and the kernel lets go of that however the process
+ends: what a killed one left is no state.
 """
 
+import fcntl
 import os
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
-
-from tacitly_client.home import AgentHome
-from tacitly_client.processes import is_running
 
 
 class Doing(StrEnum):
@@ -32,20 +32,39 @@ class CaptureState(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-def write_state(home: AgentHome, state: CaptureState) -> None:
-    """Show a state."""
-    new = home.capture_state.with_name(home.capture_state.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(state))
-    new.replace(home.capture_state)
+class StateFile:
+    """Shows states as long as this process lives."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._shown: int | None = None  # the descriptor whose lock says that we live
+
+    def show(self, state: CaptureState) -> None:
+        """Replace the state that is shown."""
+        new = self._path.with_name(self._path.name + ".new")
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        os.write(descriptor, msgspec.json.encode(state))
+        new.replace(self._path)
+        self.close()
+        self._shown = descriptor
+
+    def close(self) -> None:
+        """Show nothing any more."""
+        if self._shown is not None:
+            os.close(self._shown)
+            self._shown = None
 
 
-def read_state(home: AgentHome) -> CaptureState:
+def read_state(path: Path) -> CaptureState:
     """The present state."""
-    if not is_running(home.capture_lock):
-        return CaptureState(Doing.NOTHING)
     try:
-        return msgspec.json.decode(home.capture_state.read_bytes(), type=CaptureState)
-    except (OSError, msgspec.MsgspecError):
-        return CaptureState(Doing.NOTHING, "its state file cannot be read")
+        with path.open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return msgspec.json.decode(file.read(), type=CaptureState)
+    except (FileNotFoundError, msgspec.MsgspecError):
+        pass
+    return CaptureState(Doing.NOTHING)

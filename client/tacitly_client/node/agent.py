@@ -1,11 +1,13 @@
 """The resident agent: this device on the wire. Holds no torch, no store key and no event.
 
-    1. Take the home's lock, read the plan and the key, wait a random moment.
+    1. Take the home's lock, read the officers' log, the joined plan and the key, wait a random
+       moment. Beside the loop `refresher.py` asks the desk for what the officers sign.
     2. Connect. The heartbeat starts.
-    3. Ask for a message; in between wait (long when idle, short for a while after a task).
+    3. Ask for a message; in between wait (long when idle, short for a while after a task). Look
+       whether log or plan have changed; then the trainer is begun anew.
     4. Judge what the message and its run claim to be; a refusal is its answer.
-    5. Fetch the content, check that it is a train task with a finite model of the plan's size,
-       judge the task; a refusal is its answer.
+    5. Fetch the content, read the task, judge it by the log, the joined plan and its grant, check
+       that the model is finite and the plan's size; a refusal is its answer.
     6. Let the trainer process answer within the round's deadline.
     7. Pass the answer through the egress guard, write the journal, send, go to 3.
 
@@ -20,23 +22,27 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final, Self, TypeVar
 
 from tacitly_client.home import AgentHome, AgentSettings
+from tacitly_client.node.agreement import AgreementWatch
 from tacitly_client.node.backoff import Backoff, Pause, Trouble, Wake
 from tacitly_client.node.connection import Connection, Instruction
-from tacitly_client.node.egress import EgressJournal, SealedReply, seal, seal_fault
+from tacitly_client.node.egress import SealedReply, seal, seal_fault
+from tacitly_client.node.egress_journal import EgressJournal
 from tacitly_client.node.heartbeat import Heartbeat
 from tacitly_client.node.identity import load_node_key
-from tacitly_client.node.policy import judge_offer, judge_task, nameable
+from tacitly_client.node.policy import Agreement, judge_offer, judge_task, nameable
+from tacitly_client.node.refresher import Refresher
 from tacitly_client.node.trainer_process import TrainerProcess, worker_command
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
 from tacitly_client.processes import only_process, stop_on_signals
 from tacitly_client.training.pipe import Job
-from tacitly_common.campaign import CampaignPlan, read_plan
+from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.codes import ReplyCode
-from tacitly_common.wire.messages import Reply, WireError, parse_train_content
+from tacitly_common.wire.messages import Reply, WireError, parse_task, parse_train_content
 
 # How long after a task another one is likely: the next round of the same cohort.
 _ACTIVE_SECONDS: Final = 300.0
@@ -47,6 +53,10 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
 def run_agent(
     home: AgentHome,
     settings: AgentSettings,
@@ -54,15 +64,17 @@ def run_agent(
     trainer_command: Sequence[str] | None = None,
     stop: threading.Event | None = None,
     clock: ServerClock | None = None,
+    now: Callable[[], datetime] = _utc_now,
 ) -> None:
     """Take part in rounds until stopped.
 
     Args:
-        home: an initialised agent's directory.
+        home: an enrolled agent's directory.
         settings: where the server is, how often to ask.
         trainer_command: the trainer's command line; the installed worker if None.
         stop: set it to end cleanly; if None, SIGTERM and SIGINT do.
         clock: the server's clock as this device learns it.
+        now: this device's own clock, which alone says when plans and grants end.
 
     Raises:
         ValidationError, PlanError: the home cannot be used. Nothing the network does is raised.
@@ -72,32 +84,37 @@ def run_agent(
         stop_on_signals(stop)
     with ExitStack() as stack:
         stack.enter_context(only_process(home.node_lock, "agent"))
-        plan = read_plan(home.plan)
+        watch = AgreementWatch(home)
         connection = Connection(
             settings.server,
             ca_certificate=home.ca_certificate,
             key=load_node_key(home),
             node_id_file=home.node_id,
             heartbeat_seconds=settings.heartbeat_seconds,
-            model_bytes=4 * plan.model.parameters,
             clock=clock,
         )
         stack.callback(connection.disconnect)
-        trainer = TrainerProcess(
-            trainer_command or worker_command(home),
-            log=home.trainer_log,
-            coordinates=plan.model.trainable_parameters,
-            stopped=stop.is_set,
-        )
-        stack.callback(trainer.close)
+
+        def trainer_of(plan: CampaignPlan) -> TrainerProcess:
+            return TrainerProcess(
+                trainer_command or worker_command(home),
+                log=home.trainer_log,
+                coordinates=plan.model.trainable_parameters,
+                stopped=stop.is_set,
+            )
+
         journal = EgressJournal(home.egress_journal)
-        Agent(plan, settings, connection, trainer, journal, Pause.on(stop)).run()
+        agent = Agent(watch.current, settings, connection, trainer_of, journal, Pause.on(stop), now)
+        stack.callback(agent.close)
+        stack.enter_context(Refresher(home, seconds=settings.refresh_seconds, now=now))
+        agent.run()
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a message's task so far: what its answer will name."""
+    """What is known of a message's task so far: what its answer and the journal will name."""
 
+    plan_hash: str = ""
     round: int = 0
     attempt: int = 0
 
@@ -111,25 +128,47 @@ class Agent:
 
     def __init__(
         self,
-        plan: CampaignPlan,
+        agreement: Callable[[], Agreement],
         settings: AgentSettings,
         connection: Connection,
-        trainer: TrainerProcess,
+        trainer_of: Callable[[CampaignPlan], TrainerProcess],
         journal: EgressJournal,
         pause: Pause,
+        now: Callable[[], datetime] = _utc_now,
         *,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        self._plan = plan
+        self._agreement = agreement
         self._settings = settings
         self._connection = connection
-        self._trainer = trainer
+        self._trainer_of = trainer_of
         self._journal = journal
         self._pause = pause
+        self._now = now
         self._uniform = uniform
         self._backoff = Backoff(uniform)
-        self._latest = journal.latest(plan.hash)
         self._active_until = 0.0
+        self._held: Agreement | None = None
+        self._trainer: TrainerProcess | None = None
+        self._answered: dict[int, int] = {}
+        self._look()
+
+    def close(self) -> None:
+        """End the trainer."""
+        if self._trainer is not None:
+            self._trainer.close()
+
+    def _look(self) -> Agreement:
+        """What this device holds to now; the trainer has read it at its start, so begin anew."""
+        held = self._agreement()
+        if held is not self._held:
+            self.close()
+            self._connection.expect(model_bytes=held.largest_model_bytes)
+            self._trainer = self._trainer_of(held.joined) if held.joined else None
+            self._answered = self._journal.answered(held.joined.hash) if held.joined else {}
+            self._held = held
+            log.info("holding %s", _described(held))
+        return held
 
     def run(self) -> None:
         """Until stopped."""
@@ -146,9 +185,12 @@ class Agent:
     def _turn(self) -> None:
         """Steps 3 to 7, once."""
         try:
-            self._trainer.collect()
+            if self._trainer is not None:
+                self._trainer.collect()
             instruction = self._persist(self._pull)
-            if instruction is not None:
+            if instruction is None:
+                self._look()
+            else:
                 self._active_until = self._connection.clock.now() + _ACTIVE_SECONDS
                 self._answer(instruction)
         except WithdrawnError:
@@ -169,18 +211,21 @@ class Agent:
     def _poll_seconds(self) -> float:
         if self._connection.clock.now() < self._active_until:
             return self._settings.poll_seconds
+        joined = self._held.joined if self._held else None
+        if joined is None:
+            return self._settings.idle_poll_seconds
         # However idle: a task that is seen late in its round is a round missed.
         return min(
-            self._settings.idle_poll_seconds,
-            _SHARE_OF_ROUND * self._plan.cohort.deadline_seconds,
+            self._settings.idle_poll_seconds, _SHARE_OF_ROUND * joined.cohort.deadline_seconds
         )
 
     def _answer(self, instruction: Instruction) -> None:
         """Steps 4 to 7 for one message."""
         known = _Known()
         try:
-            reply = self._reply(instruction, known)
-            coordinates = self._plan.model.trainable_parameters
+            held = self._look()
+            reply = self._reply(instruction, held, known)
+            coordinates = held.joined.model.trainable_parameters if held.joined else 0
             sealed = seal(instruction.address, reply, coordinates=coordinates)
         except (FleetError, WithdrawnError, _StoppedError):
             raise
@@ -188,12 +233,12 @@ class Agent:
             log.warning("device fault: %s", loggable(error))
             reply = Reply(known.round, known.attempt, ReplyCode.DEVICE_FAULT, None)
             sealed = seal_fault(instruction.address, round_=known.round, attempt=known.attempt)
-        self._send(instruction, reply, sealed)
+        self._send(instruction, known, reply, sealed)
 
-    def _reply(self, instruction: Instruction, known: _Known) -> Reply:
+    def _reply(self, instruction: Instruction, held: Agreement, known: _Known) -> Reply:
         """Steps 4 to 6."""
         offer = self._persist(lambda: self._connection.claims(instruction), instruction)
-        code = judge_offer(self._plan, offer)
+        code = judge_offer(held, offer)
         if code is not ReplyCode.OK:
             return Reply(0, 0, code, None)
         received: dict[str, bytes] = {}
@@ -201,32 +246,39 @@ class Agent:
             content = self._persist(
                 lambda: self._connection.fetch(instruction, received), instruction
             )
-        except WireError:
-            return Reply(0, 0, ReplyCode.MALFORMED_TASK, None)
-        self._persist(lambda: self._connection.confirm(instruction), instruction)
-        try:
-            task, model = parse_train_content(content, parameters=self._plan.model.parameters)
+            self._persist(lambda: self._connection.confirm(instruction), instruction)
+            task = parse_task(content)
         except WireError:
             return Reply(0, 0, ReplyCode.MALFORMED_TASK, None)
         known.round, known.attempt = nameable(task)
-        code = judge_task(self._plan, task, self._latest)
-        if code is not ReplyCode.OK:
+        known.plan_hash = task.plan_hash if task.plan_hash in held.plans else ""
+        code = judge_task(held, task, self._answered, now=self._now())
+        if code is not ReplyCode.OK or held.joined is None or self._trainer is None:
             return Reply(known.round, known.attempt, code, None)
+        try:
+            _, model = parse_train_content(content, parameters=held.joined.model.parameters)
+        except WireError:
+            return Reply(known.round, known.attempt, ReplyCode.MALFORMED_TASK, None)
         job = Job(plan_hash=task.plan_hash, round=task.round, attempt=task.attempt)
         return self._trainer.train(
-            job, model.astype("<f4").tobytes(), deadline_seconds=self._deadline(instruction)
+            job,
+            model.astype("<f4").tobytes(),
+            deadline_seconds=self._deadline(held.joined, instruction),
         )
 
-    def _deadline(self, instruction: Instruction) -> float:
+    def _deadline(self, plan: CampaignPlan, instruction: Instruction) -> float:
         """Seconds the trainer has: the plan's, or what is left of the message's life."""
         left = instruction.expires_at - self._connection.clock.now()
-        return max(0.0, min(float(self._plan.cohort.deadline_seconds), left))
+        return max(0.0, min(float(plan.cohort.deadline_seconds), left))
 
-    def _send(self, instruction: Instruction, reply: Reply, sealed: SealedReply) -> None:
+    def _send(
+        self, instruction: Instruction, known: _Known, reply: Reply, sealed: SealedReply
+    ) -> None:
         """Step 7: the journal first, then the wire."""
-        self._journal.record(self._plan.hash, reply, sealed, now=self._connection.clock.now())
+        self._journal.record(known.plan_hash, reply, sealed, now=self._connection.clock.now())
         if reply.code is ReplyCode.OK:
-            self._latest = (reply.round, reply.attempt)
+            highest = max(reply.attempt, self._answered.get(reply.round, 0))
+            self._answered[reply.round] = highest
         self._persist(lambda: self._connection.push(sealed), instruction)
         log.info("round %d attempt %d: %s", reply.round, reply.attempt, reply.code.name)
 
@@ -272,3 +324,11 @@ class _Beating:
 def loggable(error: Exception) -> str:
     """What a log may hold of an error: our own words, or the type alone (a text can be any)."""
     return str(error) if isinstance(error, TacitlyError) else type(error).__name__
+
+
+def _described(held: Agreement) -> str:
+    """For the log: how long the officers' log is, and which campaign was joined."""
+    log_length = held.contract.length if held.contract else 0
+    joined = held.joined.hash[:16] if held.joined else "none"
+    problem = f", refused: {held.problem.name}" if held.problem else ""
+    return f"{log_length} entries of the officers' log, campaign {joined}{problem}"

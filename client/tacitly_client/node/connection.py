@@ -76,7 +76,7 @@ class Instruction:
 
 
 class Connection:
-    """See the module. `model_bytes` bounds what a message to this device may hold."""
+    """See the module."""
 
     def __init__(
         self,
@@ -86,7 +86,6 @@ class Connection:
         key: ec.EllipticCurvePrivateKey,
         node_id_file: Path,
         heartbeat_seconds: float,
-        model_bytes: int,
         clock: ServerClock | None = None,
     ) -> None:
         if not HEARTBEAT_MIN_INTERVAL <= heartbeat_seconds <= HEARTBEAT_MAX_INTERVAL:
@@ -98,17 +97,22 @@ class Connection:
         self._heartbeat_seconds = heartbeat_seconds
         self._node_id_file = node_id_file
         self._public_key = public_key_to_bytes(key.public_key())
-        self._largest_message_bytes = model_bytes + _OVERHEAD_BYTES
-        self._most_objects = _OBJECTS_BESIDE_CHUNKS + 1 + model_bytes // _SMALLEST_FULL_CHUNK_BYTES
         self._transport = Transport(
             server,
             ca_certificate=ca_certificate,
             key=key,
             clock=self.clock,
-            max_response_bytes=self._largest_message_bytes,
+            max_response_bytes=_OVERHEAD_BYTES,
         )
         self._node: Node | None = None
         self._pushed_at = 0.0
+        self.expect(model_bytes=0)
+
+    def expect(self, *, model_bytes: int) -> None:
+        """From now on a message may hold a model of so many bytes, and little else."""
+        self._largest_message_bytes = model_bytes + _OVERHEAD_BYTES
+        self._most_objects = _OBJECTS_BESIDE_CHUNKS + 1 + model_bytes // _SMALLEST_FULL_CHUNK_BYTES
+        self._transport.max_response_bytes = self._largest_message_bytes
 
     def connect(self) -> None:
         """Come online.

@@ -12,8 +12,8 @@ itself chose.** How this module makes it true:
    and serialises what was read a second time: the two must be equal byte for byte. So the bytes
    hold nothing that is not in the values.
 4. It counts: exactly these Flower objects, by type, and no more bytes than they can need.
-5. `EgressJournal` writes one line, on the disk before the first byte is sent, for the person to
-   read: when, which round, how many bytes, and the SHA-256 of the vector.
+5. `EgressJournal` (egress_journal.py) writes one line, on the disk before the first byte is sent,
+   for the person to read: when, which round, how many bytes, and the SHA-256 of the vector.
    Any failure in 1 to 4 is an `EgressError`: nothing is sent. The caller then seals the bare
    code DEVICE_FAULT instead; the text of an exception has no way out (Flower's own
    `Error(code, reason)`, which carries it in the stock client, is not used at all).
@@ -39,17 +39,15 @@ how much a person works. Nothing accounts for that yet.
 """
 
 import hashlib
-import os
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
-import msgspec
 import numpy as np
 from flwr.app import Message, RecordDict
 from numpy.typing import NDArray
 
+from tacitly_client.node.egress_journal import EgressError
 from tacitly_client.node.flower_port import (
     SUPERLINK_NODE_ID,
     Metadata,
@@ -61,7 +59,6 @@ from tacitly_client.node.flower_port import (
     make_message,
     message_to_proto,
 )
-from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import TRAIN, Reply, parse_reply_content, reply_content
 
@@ -71,10 +68,6 @@ _UPDATE_OBJECTS: Final = {**_REFUSAL_OBJECTS, "ArrayRecord": 1, "Array": 1}
 _OVERHEAD_BYTES: Final = 4_096
 _NUMPY_HEADER_BYTES: Final = 128
 _LARGEST_INTEGER: Final = 2**31 - 1
-
-
-class EgressError(TacitlyError):
-    """A reply was not exactly what may leave; nothing was sent. Names the check, no value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,74 +233,3 @@ def _numbers(update: NDArray[np.int32] | None) -> bytes:
 
 def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
-
-
-class _Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the journal. `bytes` were handed to the network, `sha256` is the vector's."""
-
-    time: float
-    plan: str
-    round: int
-    attempt: int
-    code: str
-    bytes: int
-    sha256: str
-
-
-class EgressJournal:
-    """Step 5: what left this machine, one JSON line a message, readable by its owner only."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def record(self, plan_hash: str, reply: Reply, sealed: SealedReply, *, now: float) -> None:
-        """Write one line, durably, before the message is sent. `now`: seconds since the epoch.
-
-        Raises:
-            EgressError: it cannot be written (a full disk): then nothing may be sent.
-        """
-        line = msgspec.json.encode(
-            _Line(
-                time=round(now, 3),
-                plan=plan_hash,
-                round=reply.round,
-                attempt=reply.attempt,
-                code=reply.code.name,
-                bytes=sealed.size_bytes,
-                sha256=sealed.vector_sha256,
-            )
-        )
-        try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
-            with os.fdopen(descriptor, "rb+", buffering=0) as file:
-                # A line that a power cut tore must not swallow this one.
-                end = file.seek(0, os.SEEK_END)
-                torn = end > 0 and os.pread(descriptor, 1, end - 1) != b"\n"
-                file.write(b"\n" * torn + line + b"\n")
-                os.fsync(descriptor)
-        except OSError as error:
-            raise EgressError(
-                f"{self._path} cannot be written ({error.strerror}), so nothing was sent; "
-                "make room or mend its permissions"
-            ) from error
-
-    def latest(self, plan_hash: str) -> tuple[int, int] | None:
-        """The highest (round, attempt) of a plan that an update was sent for."""
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return None
-        sent = [
-            (line.round, line.attempt)
-            for line in map(_read_line, lines)
-            if line is not None and line.plan == plan_hash and line.code == ReplyCode.OK.name
-        ]
-        return max(sent, default=None)
-
-
-def _read_line(line: bytes) -> _Line | None:
-    """A line of the journal, None if a power cut tore it."""
-    try:
-        return msgspec.json.decode(line, type=_Line)
-    except msgspec.MsgspecError:
-        return None

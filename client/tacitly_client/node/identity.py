@@ -1,10 +1,9 @@
 """This device's key: made here, never leaves, names the device to the server."""
 
-import os
-
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tacitly_client.files import write_whole
 from tacitly_client.home import AgentHome
 from tacitly_common.errors import ValidationError
 
@@ -12,25 +11,20 @@ from tacitly_common.errors import ValidationError
 def create_node_key(home: AgentHome) -> bytes:
     """Make the device's EC key (P-384, as Flower's own), store it 0600, return the public PEM.
 
-    The public key is what an operator registers at the server.
-
     Raises:
         ValidationError: there is a key already; a second one would be another device.
     """
+    if home.node_key.exists():
+        raise ValidationError(f"{home.node_key} exists already; use another --home")
     key = ec.generate_private_key(ec.SECP384R1())
-    document = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
+    write_whole(
+        home.node_key,
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
     )
-    try:
-        descriptor = os.open(home.node_key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise ValidationError(f"{home.node_key} exists already; use another --home") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(document)
-        file.flush()
-        os.fsync(descriptor)
     return public_pem(key)
 
 
@@ -44,7 +38,7 @@ def load_node_key(home: AgentHome) -> ec.EllipticCurvePrivateKey:
         key = serialization.load_pem_private_key(home.node_key.read_bytes(), password=None)
     except OSError as error:
         raise ValidationError(
-            f"{home.node_key}: {error.strerror}; run `tacitly-agent init` first"
+            f"{home.node_key}: {error.strerror}; run `tacitly-agent enrol INVITATION` first"
         ) from error
     except (ValueError, TypeError):
         key = None

@@ -109,7 +109,7 @@ class Transport(FleetHttpClient):
     """Flower's Fleet calls (`ActivateNode`, `PullMessages`, ...) as this module's text says.
 
     Every call raises FleetError or WithdrawnError, never another exception for what the network
-    or the server does.
+    or the server does. `max_response_bytes` may be changed between calls.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Transport(FleetHttpClient):
         self._key = key
         self._public_key = b64encode(public_key_to_bytes(key.public_key())).decode("ascii")
         self._clock = clock
-        self._max_response_bytes = max_response_bytes
+        self.max_response_bytes = max_response_bytes
 
     def _send(self, context: ProtobufRequestContext, *, stream: bool = False) -> httpx.Response:
         """One signed exchange; once more if its answer showed that our clock was wrong."""
@@ -161,7 +161,7 @@ class Transport(FleetHttpClient):
                     raise FleetError(Trouble.PROTOCOL)
                 for chunk in response.iter_raw():
                     body += chunk
-                    if len(body) > self._max_response_bytes:
+                    if len(body) > self.max_response_bytes:
                         raise OversizeError(Trouble.PROTOCOL)
                     if time.monotonic() - began > _LONGEST_ANSWER_SECONDS:
                         raise FleetError(Trouble.TRANSPORT)

@@ -1,4 +1,4 @@
-"""What a store does to files: hold a lock, make names durable, overwrite before removing."""
+"""What a store does to files: hold a lock, overwrite before removing."""
 
 import fcntl
 import os
@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from tacitly_client.files import sync_directory
 
 _SHRED_BYTES: Final = 2**20
 
@@ -20,15 +22,6 @@ def locked(directory: Path, *, shared: bool = False) -> Iterator[None]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the directory's new, renamed and removed names durable."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -3,8 +3,8 @@
     {"2026-11-23": {"secret field": 31, "excluded application": 12}}
 
 A day is one of the person's own calendar. A rule is a name from the program's text, never
-content. The counts are for the person's eyes (`tacitly-agent show`) and leave by no way. Days go
-with the events of the day.
+content. The counts are for the person's eyes (`tacitly-agent show`) and leave by no way. A day's
+go with its events.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,8 +23,12 @@ Counts = dict[date, dict[str, int]]
 
 
 def add_dropped(store: Path, day: date, counts: Mapping[str, int]) -> None:
-    """Add to a day's counts by rule."""
-    with locked(store):
+    """Add to a day's counts by rule. For the one capture process: two would lose counts.
+
+    Raises:
+        OSError: it could not be written; the counts are as they were.
+    """
+    with locked(store, shared=True):
         known = read_dropped(store)
         rules = known.setdefault(day, {})
         for rule, count in counts.items():

@@ -22,7 +22,7 @@ file systems either can survive, and a backup made *before* of segments and key 
 Nor does it reach exports, and what a program of the same user has read before.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,7 @@ from typing import Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from tacitly_client.files import remove, write_whole
+from tacitly_client.files import remove, sync_directory, write_whole
 from tacitly_client.store.days import (
     day_directories,
     day_start_ns,
@@ -39,7 +39,7 @@ from tacitly_client.store.days import (
     live_segments,
     new_replacement,
 )
-from tacitly_client.store.disk import shred, sync_directory
+from tacitly_client.store.disk import shred
 from tacitly_client.store.layout import Span, Vault, write_layout
 from tacitly_client.store.segment import (
     SegmentWriter,
@@ -54,8 +54,9 @@ from tacitly_common.events import Event
 
 FRAME_EVENTS: Final = 1_024
 _PENDING_FILE: Final = "erasure.json"
-# What capture may hold back and not have stored yet, generously.
-_LATELY_NS: Final = 60 * 10**9
+# How old capture's oldest event may be that it has not stored yet: it holds a run of 512
+# characters until two seconds after the last, each of them typed within two seconds of the other.
+_LATELY_NS: Final = 20 * 60 * 10**9
 _LATELY_KEPT: Final = 8
 
 
@@ -76,9 +77,9 @@ class _Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Traces:
     """What would betray a copy of something erased. Kept in memory, until the scan."""
 
-    fingerprints: set[bytes] = field(default_factory=set)
-    private_keys: list[bytes] = field(default_factory=list)
-    key_ids: list[bytes] = field(default_factory=list)
+    fingerprints: set[bytes] = field(default_factory=set, repr=False)
+    private_keys: list[bytes] = field(default_factory=list, repr=False)
+    key_ids: list[bytes] = field(default_factory=list, repr=False)
 
 
 @dataclass(slots=True)
@@ -115,7 +116,7 @@ def erase(
     successor = X25519PrivateKey.generate()
     wanted = _Pending(
         spans=tuple(spans),
-        lately=tuple(_lately(span, at_ns) for span in spans),
+        lately=tuple(lately for span in spans for lately in _lately(span, at_ns)),
         segments=tuple(segments),
         retiring=(key_id(vault.layout.sealing_key()),),
         succeeding=key_id(successor.public_key()),
@@ -134,14 +135,12 @@ def erase(
     return erased
 
 
-def _lately(span: Span, at_ns: int) -> Span:
-    """The part of a span that events still in memory at `at_ns` may belong to."""
-    since_ns, until_ns = at_ns - _LATELY_NS, at_ns
-    return Span(
-        since_ns if span.since_ns is None else max(span.since_ns, since_ns),
-        until_ns if span.until_ns is None else min(span.until_ns, until_ns),
-        span.app,
-    )
+def _lately(span: Span, at_ns: int) -> Iterator[Span]:
+    """The part of a span, if any, that events still in memory at `at_ns` may belong to."""
+    since_ns = max(span.since_ns or 0, at_ns - _LATELY_NS)
+    until_ns = at_ns if span.until_ns is None else min(span.until_ns, at_ns)
+    if since_ns < until_ns:
+        yield Span(since_ns, until_ns, span.app)
 
 
 def _read_pending(store: Path) -> _Pending:

@@ -4,6 +4,7 @@ Only the public key is in it, so `Layout` is all that a process needs that only 
 """
 
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final, Self
 
@@ -51,6 +52,14 @@ class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
         last_ns = start_ns + DAY_NS - 1
         return self.app is None and self.holds_at(start_ns, "") and self.holds_at(last_ns, "")
 
+    def covers_local(self, day: date) -> bool:
+        """Whether every event of that day of the person's own calendar is one of them."""
+        start, end = (
+            int(datetime.combine(each, time.min).timestamp()) * 10**9
+            for each in (day, day + timedelta(days=1))
+        )
+        return self.app is None and self.holds_at(start, "") and self.holds_at(end - 1, "")
+
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`store.json`.
@@ -62,8 +71,8 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     | custody       | who keeps the private key                                               |
     | public_key    | raw X25519: what events are sealed to                                   |
     | retention     | how long events are kept                                                |
-    | lately_erased | what was erased last, of the minute before each: events of it that were |
-    |               | still in a capture process's memory are not stored afterwards           |
+    | lately_erased | what was erased last, of the 20 minutes before each: events of it that  |
+    |               | a capture process still held back are not stored afterwards             |
     """
 
     version: int = LAYOUT_VERSION

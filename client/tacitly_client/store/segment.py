@@ -1,13 +1,14 @@
 """One file of the store.
 
     header   magic (8) | key id (8) | sealed key (80)
-    frame    length (4, little-endian) | AES-256-GCM(events as JSON lines)
+    frame    length (4, little-endian) | AES-256-GCM(events as JSON lines, padded)
     frame    ...
 
 A segment has a fresh random key, sealed to the store's public key (HPKE, RFC 9180: X25519,
 HKDF-SHA256, AES-256-GCM), so whoever appends cannot read what other segments hold. A frame's
 nonce and associated data are its number: frames cannot be exchanged, reordered or repeated, nor
-moved to another segment, whose key is another. No nonce repeats: no key outlives its writer, and
+moved to another segment, whose key is another. Line breaks fill it up to a multiple of 512 bytes,
+so its length tells little of how much was typed. No nonce repeats: no key outlives its writer, and
 a writer ends with its first failed write (what that left on the medium used the nonce already).
 
 When the store's key is replaced, a segment's key is sealed anew and written over the old header,
@@ -33,7 +34,7 @@ from cryptography.hazmat.primitives import hpke
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tacitly_client.store.disk import sync_directory
+from tacitly_client.files import sync_directory
 from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.events import Event, from_json_line, to_json_line
 
@@ -45,6 +46,7 @@ _HEADER_BYTES: Final = len(_MAGIC) + _KEY_ID_BYTES + _SEALED_KEY_BYTES
 _LENGTH: Final = struct.Struct("<I")
 _MAX_FRAME_BYTES: Final = 16 * 2**20
 _TAG_BYTES: Final = 16
+_PAD_BYTES: Final = 512
 _INFO: Final = b"tacitly event segment 1"
 _SUITE: Final = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM)
 
@@ -91,7 +93,7 @@ class SegmentWriter:
             self._write(_header(key, public_key))
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise _write_error(path, error) from error
+            raise write_error(path, error) from error
         sync_directory(path.parent)
 
     @property
@@ -108,6 +110,7 @@ class SegmentWriter:
             ValidationError: an event that JSON cannot say.
         """
         plain = b"\n".join(to_json_line(event) for event in events)
+        plain += b"\n" * (-len(plain) % _PAD_BYTES)
         if len(plain) + _TAG_BYTES > _MAX_FRAME_BYTES:
             raise StoreError(
                 f"{self._path}: {len(events)} events of {len(plain)} bytes exceed a frame of "
@@ -121,7 +124,7 @@ class SegmentWriter:
             self._write(_LENGTH.pack(len(sealed)) + sealed)
         except OSError as error:
             self._file.truncate(end)
-            raise _write_error(self._path, error) from error
+            raise write_error(self._path, error) from error
         self._frames += 1
         return True
 
@@ -155,7 +158,7 @@ def read_segment(
         for frame, sealed in _frames(path, file, on_damage):
             try:
                 plain = aead.decrypt(_nonce(frame), sealed, _aad(bound, frame))
-                events = [from_json_line(line) for line in plain.split(b"\n")]
+                events = [from_json_line(line) for line in plain.rstrip(b"\n").split(b"\n")]
             except InvalidTag:
                 on_damage(Damage(path, frame, "does not authenticate: changed or corrupt"))
             except ValidationError as error:
@@ -250,7 +253,8 @@ def _aad(bound: bytes, frame: int) -> bytes:
     return bound + frame.to_bytes(8, "big")
 
 
-def _write_error(path: Path, error: OSError) -> StoreError:
+def write_error(path: Path, error: OSError) -> StoreError:
+    """What is said of events that could not be written."""
     return StoreError(
         f"{path}: {error.strerror}; the events of this call were not stored, earlier ones are. "
         "Free some space and go on"

@@ -13,7 +13,7 @@ was appending to an erased segment goes on in a fresh one.
 """
 
 import secrets
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date
 from itertools import groupby
@@ -24,19 +24,19 @@ from typing import Final, Self
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from tacitly_client.files import write_whole
+from tacitly_client.files import sync_directory, write_whole
 from tacitly_client.store.days import (
     SEGMENTS,
-    day_at,
     day_directories,
     day_of,
     day_start_ns,
     live_segments,
     new_segment,
 )
-from tacitly_client.store.disk import locked, sync_directory
-from tacitly_client.store.dropped import forget_dropped, read_dropped
+from tacitly_client.store.disk import locked
+from tacitly_client.store.dropped import forget_dropped
 from tacitly_client.store.erasure import FRAME_EVENTS, Erased, erase, is_pending
+from tacitly_client.store.expiry import expire
 from tacitly_client.store.keys import Custody, best_custody, custody_for
 from tacitly_client.store.layout import (
     LAYOUT_FILE,
@@ -47,14 +47,14 @@ from tacitly_client.store.layout import (
     write_layout,
 )
 from tacitly_client.store.migration import migrate
-from tacitly_client.store.retention import (
-    Ages,
-    Instant,
-    RetentionPolicy,
-    read_ages,
-    write_ages,
+from tacitly_client.store.retention import Ages, Instant, RetentionPolicy, write_ages
+from tacitly_client.store.segment import (
+    Damage,
+    SegmentWriter,
+    StoreError,
+    read_segment,
+    write_error,
 )
-from tacitly_client.store.segment import Damage, SegmentWriter, StoreError, read_segment
 from tacitly_common.errors import TacitlyError
 from tacitly_common.events import Event
 
@@ -144,7 +144,7 @@ class EventStore:
         read_layout(directory)
         store = cls(directory, now=now, may_read=True)
         with suppress(StoreError, OSError):
-            store.expire()
+            expire(directory, now())
         return store
 
     @classmethod
@@ -224,43 +224,10 @@ class EventStore:
         """
         self._require_reader()
         self.close()
+        span = Span(since_ns, until_ns, app)
         with locked(self._directory):
-            span, at_ns = Span(since_ns, until_ns, app), self._now().wall_ns
-            return erase(self._directory, [span], at_ns=at_ns)
-
-    def expire(self) -> int:
-        """Remove what the retention policy keeps no longer; the number of segments removed.
-
-        To be called at start and once an hour, whether or not anything is captured.
-
-        Raises:
-            StoreError, OSError: not finished, as of `erase`; the segments are gone all the same.
-        """
-        self._require_reader()
-        with locked(self._directory):
-            policy, at = read_layout(self._directory).retention, self._now()
-            ages = read_ages(self._directory, at).looked(at, self._named_days())
-            expired = ages.expired(policy)
-            forget_dropped(self._directory, lambda day: day.isoformat() in expired)
-            doomed = self._segments_of(expired) + self._beyond(policy.max_bytes, ages, expired)
-            erased = Erased()
-            if doomed or is_pending(self._directory):
-                erased = erase(self._directory, segments=doomed, at_ns=at.wall_ns)
-            write_ages(self._directory, ages.looked(at, self._named_days()))
-            return erased.segments
-
-    def mark_trained(self, days: Collection[date]) -> None:
-        """A released update was trained on these days; they may go (`RetentionPolicy`).
-
-        Days that are not over are left out: what is still to come has not been used.
-        """
-        with locked(self._directory):
-            at = self._now()
-            ages = read_ages(self._directory, at)
-            stored, today = {day.isoformat() for day in self.days()}, day_at(at.wall_ns)
-            over = {day.isoformat() for day in days if day < today} & stored
-            trained = tuple(sorted({*ages.trained, *over}))
-            write_ages(self._directory, msgspec.structs.replace(ages, trained=trained))
+            forget_dropped(self._directory, span.covers_local)
+            return erase(self._directory, [span], at_ns=self._now().wall_ns)
 
     @property
     def retention(self) -> RetentionPolicy:
@@ -303,9 +270,11 @@ class EventStore:
             try:
                 while kept and not self._writer(day, layout).append(kept):
                     self._writers.pop(day).close()
-            except TacitlyError:
+            except (TacitlyError, OSError) as error:
                 if day in self._writers:
                     self._writers.pop(day).close()
+                if isinstance(error, OSError):
+                    raise write_error(self._directory, error) from error
                 raise
 
     def _writer(self, day: date, layout: Layout) -> SegmentWriter:
@@ -330,29 +299,3 @@ class EventStore:
     def _require_reader(self) -> None:
         if not self._may_read:
             raise StoreError("this process may only add events; `tacitly-agent show` reads them")
-
-    def _named_days(self) -> set[str]:
-        """The days of which events are stored, or counts of what was dropped."""
-        return {day.isoformat() for day in [*self.days(), *read_dropped(self._directory)]}
-
-    def _segments_of(self, days: Collection[str]) -> list[str]:
-        root = self._directory / SEGMENTS
-        return [f"{day}/{path.name}" for day in sorted(days) for path in (root / day).glob("*.seg")]
-
-    def _beyond(self, max_bytes: int, ages: Ages, without: Collection[str]) -> list[str]:
-        """The oldest segments, by what the store's clock and then the file says."""
-        by_age = sorted(
-            (ages.first_seen_ns[day.isoformat()], status.st_mtime_ns, status.st_size, day, path)
-            for day, directory in day_directories(self._directory)
-            if day.isoformat() not in without
-            for path in live_segments(directory)
-            for status in [path.stat()]
-        )
-        excess = sum(entry[2] for entry in by_age) - max_bytes
-        doomed = []
-        for _, _, size, day, path in by_age:
-            if excess <= 0:
-                break
-            doomed.append(f"{day}/{path.name}")
-            excess -= size
-        return doomed

@@ -5,8 +5,9 @@
     3. Windows of the person's events in the plan's data epochs, the held-out part left alone.
        Without any the attempt goes on all the same and ends in noise: a refusal would tell,
        unpaid, that nothing was typed.
-    4. CHARGE the device ledger. Durable before the model learns anything from the events.
-    5. Train, and keep the record level's account.
+    4. CHARGE the device ledger: the attempt, and every step of DP-SGD it will take. Durable before
+       the model learns anything from the events.
+    5. Train.
     6. Clip, noise, encode; keep the result durably.
     7. Mark RELEASED. Only then may the caller send it.
 
@@ -20,21 +21,25 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tacitly_client.contract_store import ContractStore
 from tacitly_client.home import AgentHome, AgentSettings
-from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
+from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger, RecordSteps
+from tacitly_client.limits import OwnLimits, own_limits
 from tacitly_client.store import Damage, EventStore
 from tacitly_client.training.local import train
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import Job
 from tacitly_client.training.windows import split_by_time, training_windows
+from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan, PlanError
-from tacitly_common.errors import BudgetExceededError
+from tacitly_common.errors import BudgetExceededError, TooSoonError
 from tacitly_common.events import data_epoch
 from tacitly_common.mechanisms.gaussian import release, secure_generator
 from tacitly_common.vocabulary import Vocabulary
@@ -46,24 +51,32 @@ _FIRST_ROUND: Final = 1
 
 
 def answer(
-    home: AgentHome, plan: CampaignPlan, settings: AgentSettings, job: Job, body: bytes
+    home: AgentHome,
+    plan: CampaignPlan,
+    settings: AgentSettings,
+    job: Job,
+    body: bytes,
+    *,
+    now: datetime,
 ) -> Answer:
     """The reply code of a job, and the update as little-endian int32 if the code is OK.
 
-    `body` is the model, little-endian float32.
+    `body` is the model, little-endian float32; `now` the time the charge is written with, in UTC.
 
-    | code               | when                                                              |
-    |--------------------|-------------------------------------------------------------------|
-    | OK                 | the update, new or kept                                           |
-    | UNKNOWN_PLAN       | not the plan this device agreed to                                |
-    | ROUND_OUT_OF_RANGE | not in 1..plan.rounds                                             |
-    | WRONG_MODEL        | length, NaN, infinity; in the first round also another start      |
-    | BUDGET_EXHAUSTED   | the charge would pass a cap; nothing was charged                  |
-    | DEVICE_FAULT       | paid for earlier, and lost                                        |
+    | code                    | when                                                         |
+    |-------------------------|--------------------------------------------------------------|
+    | OK                      | the update, new or kept                                      |
+    | UNKNOWN_PLAN            | not the plan this device agreed to                           |
+    | ROUND_OUT_OF_RANGE      | not in 1..plan.rounds                                        |
+    | WRONG_MODEL             | length, NaN, infinity; in the first round also another start |
+    | BUDGET_EXHAUSTED        | the charge would pass a cap; nothing was charged             |
+    | RECORD_BUDGET_EXHAUSTED | its steps would pass the record level's cap; the same        |
+    | TOO_SOON                | the plan's participation limits do not allow it; the same    |
+    | DEVICE_FAULT            | paid for earlier, and lost                                   |
 
     Raises:
-        TacitlyError, OSError: store, ledger, training or disk failed. An attempt that was
-            charged is LOST then.
+        TacitlyError, OSError: store, ledger, officers' log, training or disk failed. An attempt
+            that was charged is LOST then.
     """
     if job.plan_hash != plan.hash:
         return ReplyCode.UNKNOWN_PLAN, b""
@@ -76,25 +89,20 @@ def answer(
     outbox = Outbox(home.outbox)
     with (
         _one_at_a_time(home.outbox),
-        DeviceLedger.existing(
-            home.ledger, lifetime_cap_nano_rho=settings.lifetime_cap_nano_rho
-        ) as ledger,
+        DeviceLedger.open(home.ledger) as ledger,
     ):
         outbox.drop_other_plans(plan.hash)
         if ledger.state(key) is not None:
             return _seen_before(ledger, outbox, key)
         windows = _windows(home, plan)
-        try:
-            ledger.charge(
-                key, cost_nano_rho=plan.cost_nano_rho, campaign_cap_nano_rho=plan.cap_nano_rho
-            )
-        except BudgetExceededError:
-            return ReplyCode.BUDGET_EXHAUSTED, b""
+        limits = own_limits(settings, ContractStore(home).load().policy)
+        refused = _charge(ledger, key, plan, limits, now)
+        if refused is not None:
+            return refused, b""
         try:
             rng = secure_generator()
-            result = train(plan, model, windows, history=ledger.record_history(plan.hash), rng=rng)
-            ledger.save_record_history(plan.hash, result.history)
-            update = release(result.update, plan, rng).astype("<i4").tobytes()
+            learned = train(plan, model, windows, rng=rng)
+            update = release(learned, plan, rng).astype("<i4").tobytes()
             outbox.write(key, update)
         except Exception:
             ledger.mark(key, AttemptState.LOST)
@@ -111,6 +119,44 @@ def _model(plan: CampaignPlan, job: Job, body: bytes) -> NDArray[np.float32] | N
         return None
     model = np.frombuffer(body, dtype="<f4").astype(np.float32)
     return model if np.isfinite(model).all() else None
+
+
+def _charge(
+    ledger: DeviceLedger,
+    key: AttemptKey,
+    plan: CampaignPlan,
+    limits: OwnLimits,
+    now: datetime,
+) -> ReplyCode | None:
+    """Charge the attempt and its steps, or say why not."""
+    caps = Caps(
+        lifetime_nano_rho=limits.lifetime_nano_rho,
+        epoch_nano_rho=limits.epoch_nano_rho,
+        campaign_nano_rho=plan.cap_nano_rho,
+    )
+    record = RecordSteps(
+        noise_multiplier=plan.record.noise_multiplier,
+        sample_rate=plan.record.sample_rate,
+        steps=plan.record.steps,
+        cap_epsilon=plan.record.cap_epsilon,
+        delta=plan.delta,
+    )
+    try:
+        ledger.charge(
+            key,
+            epochs=plan.data_epochs,
+            cost_nano_rho=plan.cost_nano_rho,
+            caps=caps,
+            limits=plan.participation,
+            record=record,
+            now=now,
+        )
+    except TooSoonError:
+        return ReplyCode.TOO_SOON
+    except BudgetExceededError as error:
+        of_record = error.scope == "record"
+        return ReplyCode.RECORD_BUDGET_EXHAUSTED if of_record else ReplyCode.BUDGET_EXHAUSTED
+    return None
 
 
 def _seen_before(ledger: DeviceLedger, outbox: Outbox, key: AttemptKey) -> Answer:

@@ -1,9 +1,9 @@
 """One device's part of a round: a model and a person's windows -> an update.
 
 `train` is what an agent runs: Poisson-sampled DP-SGD (Abadi et al. 2016, Algorithm 1) with
-Opacus as the engine: its optimiser adds the noise, scales by the public denominator and keeps
-count for its RDP accountant. The clipped sums it starts from are ours (`gradient.py`); Opacus's
-own hooks give the same sums at 8 to 14 times the cost.
+Opacus as the engine: its optimiser adds the noise and scales by the public denominator. The clipped
+sums it starts from are ours (`gradient.py`); Opacus's own hooks give the same sums at 8 to 14 times
+the cost. What the steps cost is charged before they begin (`ledger/`), so nothing is counted here.
 
 Noise and sampling come from the generator the caller gives: `mechanisms.gaussian.
 secure_generator`, a ChaCha20 stream under a fresh 256-bit key. A `torch.Generator`, the only
@@ -15,14 +15,12 @@ Opacus's `secure_mode` claims to cover that, and is disputed (opacus #538, #616)
 `train_without_privacy` is the lab's baseline; no agent imports it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from opacus.accountants import RDPAccountant
 from opacus.optimizers import DPOptimizerFastGradientClipping
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
@@ -37,26 +35,9 @@ from tacitly_common.validation import in_range, positive
 # Records whose activations are in memory together; a speed setting, the sum is the same.
 _RECORDS_AT_ONCE: Final = 128
 
-History = Sequence[tuple[float, float, int]]
-
 
 class TrainingError(TacitlyError):
     """The baseline left the finite numbers; there is no update. The message holds no value."""
-
-
-@dataclass(frozen=True, slots=True)
-class LocalResult:
-    """What local training gives.
-
-    | field   | meaning                                                                      |
-    |---------|------------------------------------------------------------------------------|
-    | update  | float32[trainable_parameters]: parameters after - before                     |
-    | history | the record-level spending so far, in the form of Opacus's accountants:       |
-    |         | (noise multiplier, sample rate, steps)                                       |
-    """
-
-    update: NDArray[np.float32]
-    history: list[tuple[float, float, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +66,11 @@ def train(
     start: NDArray[np.float32],
     windows: NDArray[np.int64],
     *,
-    history: History,
     rng: np.random.Generator,
-) -> LocalResult:
-    """`plan.record.steps` steps of DP-SGD from `start`, on `training_windows` of this plan.
+) -> NDArray[np.float32]:
+    """The update, float32[trainable_parameters], of `plan.record.steps` steps of DP-SGD.
+
+    From `start`, on `training_windows` of this plan. The update is parameters after - before.
 
     Each step:
         1. take each window with probability `sample_rate`, independently
@@ -96,10 +78,9 @@ def train(
         3. add Gaussian noise of standard deviation `noise_multiplier` x `clip_norm` to each
            coordinate, also where no window was taken
         4. divide by `expected_batch_windows`, a constant of the plan, and step against it
-        5. count (noise multiplier, sample rate) in the accountant
 
-    Guarantee: with respect to one record, Opacus's RDP accountant of the returned history, which
-    continues `history`. `rng` must be cryptographically secure.
+    Guarantee: with respect to one record, `rdp_of_steps` of the plan's noise multiplier, sample
+    rate and steps. `rng` must be cryptographically secure.
 
     Training that leaves the finite numbers gives an update of zeros. It is noised and sent like
     any other: a failure that shows would tell the server something that no noise covers.
@@ -107,8 +88,6 @@ def train(
     record = plan.record
     model = _TrainableModel(plan.model, start)
     sample_rate = float(record.sample_rate)
-    accountant = RDPAccountant()
-    accountant.load_state_dict({"mechanism": accountant.mechanism(), "history": list(history)})
     optimizer = _Optimizer(
         torch.optim.SGD(model.trainable.values(), lr=float(record.learning_rate)),
         noise_multiplier=float(record.noise_multiplier),
@@ -117,7 +96,6 @@ def train(
         expected_batch_size=record.expected_batch_windows,
         rng=rng,
     )
-    optimizer.attach_step_hook(accountant.get_optimizer_hook_fn(sample_rate))
     rows = torch.from_numpy(windows)
     for _ in range(record.steps):
         taken = rows[torch.from_numpy(rng.random(len(rows)) < sample_rate)]
@@ -127,7 +105,7 @@ def train(
     update = model.update()
     if not np.isfinite(update).all():
         update = np.zeros_like(update)
-    return LocalResult(update, accountant.history)
+    return update
 
 
 def train_without_privacy(

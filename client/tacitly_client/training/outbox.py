@@ -3,9 +3,9 @@
 A result is there whole or not at all, whatever moment a crash or a full disk picks.
 """
 
-import os
 from pathlib import Path
 
+from tacitly_client.files import PARTIAL_SUFFIX, write_whole
 from tacitly_client.ledger import AttemptKey
 
 
@@ -34,24 +34,12 @@ class Outbox:
         Raises:
             OSError: it could not be written; there is no result then.
         """
-        final = self._path(key)
-        temporary = final.with_suffix(".part")
-        with temporary.open("wb") as file:
-            file.write(result)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(final)
-        # The name is durable only when the directory is.
-        directory = os.open(self._directory, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        write_whole(self._path(key), result)
 
     def drop_other_plans(self, plan_hash: str) -> None:
         """Remove what nobody can ask for any more, and what a crash left half written."""
         for path in self._directory.iterdir():
-            if path.suffix == ".part" or not path.name.startswith(f"{plan_hash}-"):
+            if path.suffix == PARTIAL_SUFFIX or not path.name.startswith(f"{plan_hash}-"):
                 path.unlink()
 
     def _path(self, key: AttemptKey) -> Path:

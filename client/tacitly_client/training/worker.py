@@ -12,6 +12,7 @@ import io
 import os
 import select
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
@@ -76,7 +77,7 @@ def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:
             return
         job, body = frame
         try:
-            code, update = answer(home, plan, settings, job, body)
+            code, update = answer(home, plan, settings, job, body, now=datetime.now(UTC))
         except Exception as error:
             shown = f": {error}" if isinstance(error, TacitlyError) else ""
             print(f"tacitly trainer: {type(error).__name__}{shown}", file=sys.stderr, flush=True)

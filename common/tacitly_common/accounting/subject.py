@@ -17,6 +17,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Final
 
+from tacitly_common.errors import ValidationError
 from tacitly_common.validation import non_negative, positive, probability
 
 NANO: Final = 10**9
@@ -73,9 +74,15 @@ def epsilon_of(nano_rho: int, delta: float) -> float:
 
 
 def cap_nano_rho(epsilon: float, delta: float) -> int:
-    """The largest whole nano-ρ whose ε at `delta` does not exceed `epsilon`."""
+    """The largest whole nano-ρ whose ε at `delta` does not exceed `epsilon`.
+
+    Raises:
+        ValidationError: ε is not positive, or δ not in (0, 1): at 1 there is no largest.
+    """
     positive(epsilon=epsilon)
     probability(delta=delta)
+    if delta == 1:
+        raise ValidationError("delta is 1, which any budget keeps; give one far below 1")
     low, high = 0, NANO
     while gaussian_delta(epsilon, math.sqrt(2 * high / NANO)) <= delta:
         low, high = high, 2 * high
@@ -86,3 +93,18 @@ def cap_nano_rho(epsilon: float, delta: float) -> int:
         else:
             high = middle
     return low
+
+
+def shown_epsilon(nano_rho: int, delta: float) -> float:
+    """The ε that commands print: the smallest multiple of 1/10,000 that truly holds.
+
+    Never below `epsilon_of`'s true value, and exactly `epsilon` for `cap_nano_rho(epsilon)`
+    wherever the cap was made from such a multiple.
+    """
+    mu = math.sqrt(2 * nano_rho / NANO)
+    ten_thousandths = math.ceil(10_000 * epsilon_of(nano_rho, delta))
+    # `epsilon_of` may be 1e-9 above the truth, just past a multiple that holds.
+    below = (ten_thousandths - 1) / 10_000
+    if below >= 0 and gaussian_delta(below, mu) <= delta:
+        return below
+    return ten_thousandths / 10_000

@@ -39,6 +39,12 @@ class NotAuthorisedError(ContractError):
     exit_code = 8
 
 
+class ApprovalNeededError(ContractError):
+    """Too few officers have approved."""
+
+    exit_code = 4
+
+
 class ConflictError(ContractError):
     """Another entry came first, or the act was done before."""
 

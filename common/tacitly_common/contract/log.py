@@ -35,6 +35,7 @@ from tacitly_common.contract.acts import (
     APPROVALS_NEEDED,
     NO_HASH,
     Act,
+    ApprovalNeededError,
     Approve,
     ConflictError,
     ContractError,
@@ -215,7 +216,7 @@ def _done(contract: Contract, signer: str, act: Act, entry_hash: str) -> Contrac
         case Start(plan_hash=plan_hash):
             campaign = _campaign(contract, plan_hash)
             if not contract.approved(plan_hash):
-                raise ContractError(
+                raise ApprovalNeededError(
                     ReplyCode.PLAN_NOT_APPROVED,
                     f"plan {plan_hash[:16]}... has {len(contract.approvers(plan_hash))} of "
                     f"{APPROVALS_NEEDED} approvals; have it approved first",

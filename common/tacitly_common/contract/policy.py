@@ -4,6 +4,7 @@ Part of the officers' log, so a server cannot loosen it. A device may be stricte
 """
 
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 
@@ -66,6 +67,20 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     def epoch_nano_rho(self) -> int:
         """`epoch_epsilon` in the ledgers' currency, rounded down. Imports scipy."""
         return cap_nano_rho(float(self.epoch_epsilon), float(self.delta))
+
+
+def parse_policy(document: bytes, *, source: str | Path = "policy") -> Policy:
+    """A policy from its JSON.
+
+    Raises:
+        ValidationError: it is none; the field and what is wrong.
+    """
+    try:
+        return msgspec.json.decode(document, type=Policy)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise ValidationError(
+            f"{source}: {error}; start from `tacitly-officer policy example`"
+        ) from None
 
 
 def judge_plan(plan: CampaignPlan, policy: Policy) -> ReplyCode:

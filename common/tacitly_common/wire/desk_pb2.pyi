@@ -47,10 +47,12 @@ class RefreshRequest(_message.Message):
     def __init__(self, certificate: _Optional[bytes] = ..., log_length: _Optional[int] = ..., attempts: _Optional[int] = ..., ledger_head: _Optional[str] = ..., sent_at_unix_seconds: _Optional[int] = ..., signature: _Optional[str] = ...) -> None: ...
 
 class RefreshResponse(_message.Message):
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "certificate")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, entries: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    certificate: bytes
+    def __init__(self, entries: _Optional[_Iterable[bytes]] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
 class WithdrawRequest(_message.Message):
     __slots__ = ("certificate", "sent_at_unix_seconds", "signature")

@@ -70,6 +70,17 @@ def train_content(task: Task, model: NDArray[np.float32]) -> RecordDict:
     return RecordDict({_TASK: config, _MODEL: ArrayRecord({_VECTOR: Array(model)})})
 
 
+def parse_task(content: RecordDict) -> Task:
+    """The task of a train message whose model is not looked at yet.
+
+    Raises:
+        WireError: anything but exactly the records `train_content` makes.
+    """
+    types = {"plan": str, "round": int, "attempt": int, "grant": bytes}
+    config = _only_config(content, _TASK, types, {_MODEL})
+    return Task(config["plan"], config["round"], config["attempt"], config["grant"])
+
+
 def parse_train_content(
     content: RecordDict, *, parameters: int
 ) -> tuple[Task, NDArray[np.float32]]:
@@ -78,12 +89,10 @@ def parse_train_content(
     Raises:
         WireError: anything but exactly the records `train_content` makes, with a finite model.
     """
-    types = {"plan": str, "round": int, "attempt": int, "grant": bytes}
-    config = _only_config(content, _TASK, types, {_MODEL})
+    task = parse_task(content)
     model = _only_vector(content, _MODEL, np.dtype(np.float32), parameters)
     if not np.isfinite(model).all():
         raise WireError("the model holds NaN or infinity")
-    task = Task(config["plan"], config["round"], config["attempt"], config["grant"])
     return task, model
 
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tacitly_common.contract.acts import ConflictError, Entry, Genesis
+from tacitly_common.contract.acts import ConflictError, Entry, Genesis, parse_entry
 from tacitly_common.contract.log import Contract, advance, read_log
 from tacitly_common.errors import ValidationError
 from tacitly_common.wire.codes import ReplyCode
@@ -72,6 +72,19 @@ class OfficersLog:
             ContractError: the file was altered; the place.
         """
         return self._read(b"".join(line + b"\n" for line in self.lines()))
+
+    def later(self, contract: Contract | None) -> Contract:
+        """`contract` and what was appended since: whoever asks often checks each entry once.
+
+        Raises:
+            ValidationError: there is none yet.
+            ContractError: what follows does not follow.
+        """
+        if contract is None:
+            return self.contract()
+        for line in self.lines(contract.length):
+            contract = advance(contract, parse_entry(line))
+        return contract
 
     def _read(self, content: bytes) -> Contract:
         if not content:

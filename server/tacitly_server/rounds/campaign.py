@@ -11,11 +11,11 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Final
 
 from flwr.serverapp import Grid
 
+from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import BudgetExceededError, LedgerError
 from tacitly_common.mechanisms.gaussian import decode_mean
@@ -28,18 +28,14 @@ from tacitly_server.rounds import optimizer
 from tacitly_server.rounds.checkpoint import Checkpoint, save_checkpoint
 from tacitly_server.rounds.clock import Clock, SystemClock
 from tacitly_server.rounds.collection import Answers, collect, dispatch
+from tacitly_server.rounds.permit import Ending, Permit, Permits
 from tacitly_server.rounds.receipts import Outcome, Receipt, append_receipt, model_sha256
 from tacitly_server.rounds.recovery import recover
 from tacitly_server.rounds.selection import Enrolled, select
 
 _LOG: Final = logging.getLogger(__name__)
-
-
-class Ending(StrEnum):
-    """Why a campaign is over."""
-
-    ROUNDS_REACHED = "rounds reached"
-    BUDGET_EXHAUSTED = "budget exhausted"
+# How long a pause goes on after an officer has stopped the campaign.
+_WATCH_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +70,7 @@ class Patience:
 class Campaign:
     """What a campaign runs on. `enrolled` gives every enrolled node and its subject.
 
+    `permits` is asked before anybody is charged, and again while anything is waited for.
     `on_round` is called with each receipt after it is published.
     """
 
@@ -82,6 +79,7 @@ class Campaign:
     directory: CampaignDirectory
     ledger: PopulationLedger
     enrolled: Enrolled
+    permits: Permits
     on_round: Callable[[Receipt], None] = lambda _receipt: None
     clock: Clock = field(default_factory=SystemClock)
     rng: random.Random = field(default_factory=random.SystemRandom)
@@ -89,82 +87,91 @@ class Campaign:
 
 
 def run_campaign(campaign: Campaign) -> Ending:
-    """Run, or go on with, a campaign until its last round or until nobody can pay.
+    """Run, or go on with, a campaign until it is over.
 
     1. Recover what an earlier process left (`recovery.py`). Attempts it lost at this round count
        on: a process that keeps dying must not spend everybody's budget at full speed.
-    2. Stop if all rounds are released, or if those who can still pay are fewer than the
-       minimum cohort although enough are enrolled.
-    3. Select. Too few online: pause and go to 2; nothing was charged.
-    4. Reserve an attempt number and charge all selected, or void it, pause and go to 2.
-    5. Dispatch, collect, and release or lose the attempt (`run_attempt`). After lost attempts
+    2. Stop if all rounds are released, or as many attempts in a row are lost as the plan allows.
+    3. Pause, if there is a reason to. Stop if there is no permit for the round, or if those who
+       can still pay are fewer than the minimum cohort although enough are enrolled.
+    4. Select. Too few online: pause and go to 3; nothing was charged.
+    5. With a permit of this moment, reserve an attempt number and charge all selected, or void
+       it, pause and go to 3.
+    6. Dispatch, collect, and release or lose the attempt (`run_attempt`). After lost attempts
        in a row, pause ever longer. Go to 2.
 
     Raises:
         LedgerError: also if another process runs this campaign.
         CheckpointError, ReceiptError: what is on disk is damaged, or the disk is full.
     """
-    plan, ledger, clock = campaign.plan, campaign.ledger, campaign.clock
+    plan, ledger, patience = campaign.plan, campaign.ledger, campaign.patience
     with _only_process(campaign.directory):
         current = recover(campaign.directory, plan, ledger)
         lost = _lost_attempts(ledger, plan.hash, current.round + 1)
-        if lost:
-            clock.sleep(campaign.patience.after_lost(lost))
+        pause = patience.after_lost(lost)
         while current.round < plan.rounds:
-            exhausted = ledger.exhausted(
-                plan.hash, cost_nano_rho=plan.cost_nano_rho, cap_nano_rho=plan.cap_nano_rho
-            )
-            subjects = set(campaign.enrolled().values())
-            if len(subjects - exhausted) < plan.cohort.minimum <= len(subjects):
-                _LOG.info("nobody can pay for round %d: finished", current.round + 1)
+            number = current.round + 1
+            if lost >= plan.stop.lost_in_a_row:
+                return Ending.LOST_IN_A_ROW
+            _pause(campaign, number, pause)
+            pause = patience.pause_seconds
+            permit = campaign.permits(number)
+            if isinstance(permit, Ending):
+                return permit
+            exhausted = _exhausted(campaign, permit.caps)
+            if _too_few_can_pay(campaign, exhausted):
                 return Ending.BUDGET_EXHAUSTED
-            cohort = select(
-                campaign.grid,
-                plan.cohort,
-                campaign.enrolled,
-                exhausted,
-                clock=clock,
-                rng=campaign.rng,
-            )
+            cohort = _select(campaign, number, exhausted)
             if cohort is None:
-                _LOG.info("too few devices online for round %d: waiting", current.round + 1)
-                clock.sleep(campaign.patience.pause_seconds)
+                _LOG.info("too few devices to ask are online for round %d: waiting", number)
                 continue
-            key = _charge(campaign, current.round + 1, cohort)
+            # Selection may have taken long: what was permitted then may not be now.
+            permit = campaign.permits(number)
+            if isinstance(permit, Ending):
+                return permit
+            key = _charge(campaign, permit.caps, number, cohort)
             if key is None:
-                clock.sleep(campaign.patience.pause_seconds)
                 continue
-            released = run_attempt(campaign, current, key, cohort)
+            released = run_attempt(campaign, current, key, cohort, permit.grant)
             if released is None:
                 lost += 1
-                clock.sleep(campaign.patience.after_lost(lost))
             else:
                 current, lost = released, 0
+            pause = patience.after_lost(lost)
         return Ending.ROUNDS_REACHED
 
 
 def run_attempt(
-    campaign: Campaign, start: Checkpoint, key: AttemptKey, cohort: dict[int, str]
+    campaign: Campaign, start: Checkpoint, key: AttemptKey, cohort: dict[int, str], grant: bytes
 ) -> Checkpoint | None:
     """One attempt at a round whose cohort is charged. The new checkpoint, or None if lost.
 
     1. Dispatch the model to the cohort; the messages die at the deadline.
     2. Collect: a sum of what passes every check.
-    3. Fewer usable than the minimum: LOST. The sum is dropped, nothing is released.
+    3. Fewer usable than the minimum, or no permit for the round any more: LOST. The sum is
+       dropped, nothing is released.
     4. The mean over the planned cohort moves the model through the server's optimiser.
     5. Checkpoint, durably; then the ledger says RELEASED.
     6. Publish the receipt.
     """
     plan, clock = campaign.plan, campaign.clock
-    task = Task(key.plan_hash, key.round, key.attempt)
+    task = Task(key.plan_hash, key.round, key.attempt, grant)
     began = clock.monotonic()
     asked = dispatch(campaign.grid, plan, task, start.model, cohort)
     until = began + plan.cohort.deadline_seconds
-    answers = collect(campaign.grid, plan, task, asked, clock=clock, until=until)
+    answers = collect(
+        campaign.grid,
+        plan,
+        task,
+        asked,
+        clock=clock,
+        until=until,
+        permitted=lambda: _permitted(campaign, key.round),
+    )
     if len(asked) < len(cohort):
         answers.refusals[Refusal.UNDELIVERED] += len(cohort) - len(asked)
     seconds = clock.monotonic() - began
-    if answers.sum.count < plan.cohort.minimum:
+    if answers.sum.count < plan.cohort.minimum or not _permitted(campaign, key.round):
         campaign.ledger.mark(key, AttemptState.LOST)
         _publish(campaign, _receipt(plan, key, Outcome.LOST, len(cohort), answers, seconds, None))
         return None
@@ -176,7 +183,7 @@ def run_attempt(
     )
     checkpoint = Checkpoint(plan.hash, key.round, key.attempt, model, state, receipt)
     save_checkpoint(campaign.directory.checkpoint, checkpoint)
-    campaign.ledger.mark(key, AttemptState.RELEASED)
+    campaign.ledger.mark(key, AttemptState.RELEASED, result_sha256=receipt.model_sha256)
     _publish(campaign, receipt)
     return checkpoint
 
@@ -187,7 +194,53 @@ def _lost_attempts(ledger: PopulationLedger, plan_hash: str, round_number: int) 
     return sum(a.key.round == round_number and a.state is AttemptState.LOST for a in attempts)
 
 
-def _charge(campaign: Campaign, round_number: int, cohort: dict[int, str]) -> AttemptKey | None:
+def _permitted(campaign: Campaign, round_number: int) -> bool:
+    return isinstance(campaign.permits(round_number), Permit)
+
+
+def _pause(campaign: Campaign, round_number: int, seconds: float) -> None:
+    """Wait, but no longer than there is a permit for the round."""
+    until = campaign.clock.monotonic() + seconds
+    while (left := until - campaign.clock.monotonic()) > 0 and _permitted(campaign, round_number):
+        campaign.clock.sleep(min(left, _WATCH_SECONDS))
+
+
+def _exhausted(campaign: Campaign, caps: Caps) -> frozenset[str]:
+    """Who can take part no more: a budget is spent, or they were asked as often as agreed."""
+    plan, ledger = campaign.plan, campaign.ledger
+    if plan.cost_nano_rho > min(caps.lifetime_nano_rho, caps.epoch_nano_rho):
+        return frozenset(campaign.enrolled().values())
+    spent = ledger.exhausted(
+        plan.hash, epochs=plan.data_epochs, cost_nano_rho=plan.cost_nano_rho, caps=caps
+    )
+    return spent | ledger.often_asked(plan.data_epochs, most=plan.participation.per_epoch)
+
+
+def _too_few_can_pay(campaign: Campaign, exhausted: frozenset[str]) -> bool:
+    subjects = set(campaign.enrolled().values())
+    return len(subjects - exhausted) < campaign.plan.cohort.minimum <= len(subjects)
+
+
+def _select(
+    campaign: Campaign, round_number: int, exhausted: frozenset[str]
+) -> dict[int, str] | None:
+    """A cohort of those who can pay and need not rest, or None."""
+    plan = campaign.plan
+    resting = campaign.ledger.resting(plan.hash, round_number, plan.participation)
+    return select(
+        campaign.grid,
+        plan.cohort,
+        campaign.enrolled,
+        exhausted | resting,
+        clock=campaign.clock,
+        rng=campaign.rng,
+        permitted=lambda: _permitted(campaign, round_number),
+    )
+
+
+def _charge(
+    campaign: Campaign, caps: Caps, round_number: int, cohort: dict[int, str]
+) -> AttemptKey | None:
     """A reserved and charged attempt, or None if somebody's budget ran out since selection."""
     plan, ledger = campaign.plan, campaign.ledger
     key = ledger.plan(plan.hash, round_number)
@@ -195,8 +248,9 @@ def _charge(campaign: Campaign, round_number: int, cohort: dict[int, str]) -> At
         charged = ledger.charge(
             key,
             list(cohort.values()),
+            epochs=plan.data_epochs,
             cost_nano_rho=plan.cost_nano_rho,
-            cap_nano_rho=plan.cap_nano_rho,
+            caps=caps,
         )
     except BudgetExceededError:
         ledger.mark(key, AttemptState.VOID)

@@ -4,7 +4,7 @@ Memory is that of one sum and the replies just arriving, whatever the cohort's s
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -64,12 +64,20 @@ def dispatch(
 
 
 def collect(
-    grid: Grid, plan: CampaignPlan, task: Task, asked: dict[str, int], *, clock: Clock, until: float
+    grid: Grid,
+    plan: CampaignPlan,
+    task: Task,
+    asked: dict[str, int],
+    *,
+    clock: Clock,
+    until: float,
+    permitted: Callable[[], bool],
 ) -> Answers:
     """Add up the usable replies to the messages `asked`, until `until` on the clock.
 
     1. Pull each message still unanswered; whatever a reply does wrong is counted by name.
-    2. Stop when all have answered, when the minimum cohort is out of reach, or at the deadline.
+    2. Stop when all have answered, when the minimum cohort is out of reach, at the deadline, or
+       when the round is not `permitted` any more.
     3. Rest, and again.
 
     A late reply to an earlier attempt has no id here and is never pulled.
@@ -79,7 +87,7 @@ def collect(
     unanswered = dict(asked)
     while unanswered and answers.sum.count + len(unanswered) >= plan.cohort.minimum:
         began = clock.monotonic()
-        if began >= until:
+        if began >= until or not permitted():
             break
         for message_id in asked:
             if message_id not in unanswered or clock.monotonic() >= until:

@@ -29,6 +29,7 @@ from tacitly_server.rounds.receipts import (
     Receipt,
     append_receipt,
     cut_torn_line,
+    model_sha256,
     read_receipts,
 )
 
@@ -52,7 +53,8 @@ def recover(
         if attempt.state is AttemptState.PLANNED:
             ledger.mark(key, AttemptState.VOID)
         elif (key.round, key.attempt) == (checkpoint.round, checkpoint.attempt):
-            ledger.mark(key, AttemptState.RELEASED)
+            result = model_sha256(checkpoint.model)
+            ledger.mark(key, AttemptState.RELEASED, result_sha256=result)
         else:
             ledger.mark(key, AttemptState.LOST)
     _complete_receipts(directory, plan, ledger, checkpoint)
@@ -106,7 +108,7 @@ def _check_charges(
         raise LedgerError(
             f"the ledger holds no charge for {len(missing)} finished attempts of this campaign "
             f"(first: round {missing[0][0]} attempt {missing[0][1]}); it is not the newest: "
-            "put the newest population.db back"
+            "put the newest one back, or run `tacitly-server ledger reconcile`"
         )
 
 

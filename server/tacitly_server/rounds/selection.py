@@ -1,4 +1,4 @@
-"""Who takes part in an attempt: uniformly, without replacement, among those who can pay."""
+"""Who takes part in an attempt: uniformly, without replacement, among those who may be asked."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -19,14 +19,17 @@ def select(
     grid: Grid,
     cohort: CohortPlan,
     enrolled: Enrolled,
-    exhausted: frozenset[str],
+    left_out: frozenset[str],
     *,
     clock: Clock,
     rng: random.Random,
+    permitted: Callable[[], bool],
 ) -> dict[int, str] | None:
     """The selected nodes and their subjects, or None if too few came online in time.
 
-    1. Eligible are the subjects outside `exhausted` with an enrolled node online.
+    "In time" is also: before the round was not `permitted` any more.
+
+    1. Eligible are the subjects outside `left_out` with an enrolled node online.
     2. Wait until as many as the plan asks are there (or all who could ever come, if fewer), at most
        `selection_timeout_seconds`.
     3. With fewer than `minimum`, give up.
@@ -39,11 +42,13 @@ def select(
         online: dict[str, list[int]] = {}
         for node in grid.get_nodes():
             subject = subjects.get(node.node_id)
-            if subject is not None and subject not in exhausted:
+            if subject is not None and subject not in left_out:
                 online.setdefault(subject, []).append(node.node_id)
-        wanted = min(cohort.asked, len(set(subjects.values()) - exhausted))
+        wanted = min(cohort.asked, len(set(subjects.values()) - left_out))
         if len(online) >= max(wanted, cohort.minimum) or clock.monotonic() >= deadline:
             break
+        if not permitted():
+            return None
         clock.sleep(_POLL_SECONDS)
     if len(online) < cohort.minimum:
         return None

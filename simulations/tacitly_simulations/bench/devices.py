@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,10 @@ import msgspec
 import psutil
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tacitly_client.campaigns import check, join, leave
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.node.identity import load_node_key
+from tacitly_client.refresh import refresh
 from tacitly_common.campaign import CampaignPlan
 
 _STOP_SECONDS: Final = 20.0
@@ -56,8 +59,14 @@ class Server:
 def configure(
     home: AgentHome, plan: CampaignPlan, server: Server, changes: Mapping[str, float]
 ) -> None:
-    """Agree to a plan, with an agent's default settings but for `changes`."""
-    home.plan.write_bytes(plan.to_json())
+    """Join a campaign instead of the former, with default settings but for `changes`.
+
+    Raises:
+        TacitlyError: the desk does not answer, or its log does not let the plan run.
+    """
+    now = datetime.now(UTC)
+    leave(home)
+    join(home, check(refresh(home, now=now), plan.hash, now=now))
     settings = AgentSettings(
         server=server.address, lifetime_cap_nano_rho=100 * plan.cap_nano_rho, **changes
     )

@@ -61,11 +61,12 @@ def rounds_plan(
     name: str,
     rounds: int,
     *,
+    campaigns: int = 1,
     app_hash: str,
     initial_model_hash: str,
     data_epochs: tuple[str, ...],
 ) -> CampaignPlan:
-    """A campaign of `rounds` rounds in which every device takes part.
+    """A campaign of `rounds` rounds in which every device takes part, one of `campaigns` like it.
 
     The deadline leaves time for an idle agent's first poll, which comes up to 75 s late.
     """
@@ -80,7 +81,7 @@ def rounds_plan(
         initial_model_hash=initial_model_hash,
         app_hash=app_hash,
         rounds=rounds,
-        participation=ParticipationLimits(per_campaign=attempts, per_epoch=attempts),
+        participation=ParticipationLimits(per_campaign=attempts, per_epoch=campaigns * attempts),
         delta=Decimal("1e-6"),
         subject=SubjectMechanism(clip_norm=Decimal("0.1"), noise_multiplier=Decimal("0.5")),
         record=RECORD,

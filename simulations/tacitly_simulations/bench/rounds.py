@@ -17,7 +17,6 @@ from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_common.events import data_epochs
 from tacitly_server.bundle import app_hash, bundle
-from tacitly_server.campaigns.filing import create_campaign
 from tacitly_server.control import Control
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256, read_receipts
 from tacitly_simulations.bench.devices import (
@@ -129,6 +128,7 @@ def measure_rounds(
         return rounds_plan(
             name,
             rounds,
+            campaigns=len(SETTINGS),
             app_hash=app_hash(),
             initial_model_hash=model_sha256(model),
             data_epochs=data_epochs(event for person in people for event in person.events),
@@ -137,9 +137,12 @@ def measure_rounds(
     plans = {setting.name: plan(setting.name) for setting in SETTINGS}
     stock = stock_bundle(root / "stock-bundle")
     with (
-        Deployment.create(root / "site", plans[SETTINGS[0].name], model) as site,
+        Deployment.create(
+            root / "site", plans[SETTINGS[0].name], model, campaigns=len(SETTINGS)
+        ) as site,
         CountingProxy(site.port) as proxy,
     ):
+        site.restart_server()
         server = Server(f"127.0.0.1:{proxy.port}", site.server.tls / "ca.crt")
         report("installing two devices")
         for number, person in enumerate(people):
@@ -166,8 +169,8 @@ class _Bench:
 
     def row(self, idle_seconds: float) -> Row:
         """Every round of the campaign, then devices without one."""
-        commands = self._commands()
         self._start()
+        commands = self._commands()
         with running(commands) as devices:
             with PeakMemory(devices) as peak:
                 moments = self._watch(devices)
@@ -185,7 +188,7 @@ class _Bench:
         """
         if self.plan == self.site.plan:
             return
-        create_campaign(self.site.server, self.plan, initial_model())
+        self.site.start_campaign(self.plan, initial_model())
         with Control.of(self.site.server, self.site.port) as control:
             control.start(self.fab, campaign=self.plan.hash)
 

@@ -4,6 +4,7 @@ Flower starts a new process for every message and imports this there. What it th
 our trainer does, by the same functions: charge, train, release, keep.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,13 @@ def train(message: Message, context: Context) -> Message:
     plan = read_plan(home.plan)
     task, model = parse_train_content(message.content, parameters=plan.model.parameters)
     job = Job(plan_hash=task.plan_hash, round=task.round, attempt=task.attempt)
-    code, body = answer(home, plan, read_settings(home), job, model.astype("<f4").tobytes())
+    code, body = answer(
+        home,
+        plan,
+        read_settings(home),
+        job,
+        model.astype("<f4").tobytes(),
+        now=datetime.now(UTC),
+    )
     update = np.frombuffer(body, dtype="<i4").copy() if code is ReplyCode.OK else None
     return Message(reply_content(Reply(task.round, task.attempt, code, update)), reply_to=message)

@@ -113,7 +113,7 @@ def _steps() -> dict[str, Callable[[], None]]:
             optimizer.step()
 
     def tacitly() -> None:
-        train(plan, vector, windows.numpy(), history=(), rng=secure_generator())
+        train(plan, vector, windows.numpy(), rng=secure_generator())
 
     plain_optimizer = sgd(plain_model)
     return {

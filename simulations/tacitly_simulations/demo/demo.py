@@ -25,7 +25,7 @@ from rich.console import Console
 
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.training.windows import split_by_time
-from tacitly_common.accounting.record import record_epsilon
+from tacitly_common.accounting.record import epsilon_of_rdp
 from tacitly_common.accounting.subject import cap_nano_rho, epsilon_of
 from tacitly_common.campaign import (
     CampaignPlan,
@@ -277,8 +277,8 @@ def _epsilon_record_level(deployment: Deployment) -> float:
     """The most any device spent at the record level."""
     delta, spent = float(deployment.plan.delta), []
     for agent in deployment.agents:
-        with DeviceLedger.existing(agent.home.ledger, lifetime_cap_nano_rho=1) as ledger:
-            spent.append(record_epsilon(ledger.record_history(deployment.plan.hash), delta))
+        with DeviceLedger.open(agent.home.ledger) as ledger:
+            spent.append(epsilon_of_rdp(ledger.record_rdp(deployment.plan.hash), delta))
     return max(spent)
 
 
@@ -292,17 +292,29 @@ def _protective_cohort(plan: CampaignPlan, rounds: int) -> int:
     return int(np.ceil(factor * plan.cohort.target))
 
 
-class _JournalLine(msgspec.Struct, frozen=True):
+class _Reply(msgspec.Struct, frozen=True):
+    """A journal's line of an answer to a task."""
+
     round: int
     code: str
     bytes: int
     sha256: str
 
 
+class _JournalLine(msgspec.Struct, frozen=True):
+    """Any line: `call` names what was asked of the desk, and is empty in an answer's."""
+
+    call: str = ""
+
+
 def _sent(agent: Agent) -> list[Sent]:
     lines = agent.home.egress_journal.read_bytes().splitlines()
-    journal = [msgspec.json.decode(line, type=_JournalLine) for line in lines]
-    return [Sent(line.round, line.code.lower(), line.bytes, line.sha256) for line in journal]
+    replies = [
+        msgspec.json.decode(line, type=_Reply)
+        for line in lines
+        if not msgspec.json.decode(line, type=_JournalLine).call
+    ]
+    return [Sent(reply.round, reply.code.lower(), reply.bytes, reply.sha256) for reply in replies]
 
 
 def _paid(agent: Agent) -> list[Sent]:

@@ -1,7 +1,7 @@
 """Starts and stops a real deployment on this machine, through the commands people use.
 
     with Deployment.create(root, plan, model) as deployment:
-        deployment.add_agent("ada", events)      # init, replay, register
+        deployment.add_agent("ada", events)      # invite, enrol, replay, join
         deployment.start_agents()
         ...
                                                  # leaving stops every process
@@ -33,6 +33,7 @@ from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_common.events import Event, to_json_line
 from tacitly_server.home import ServerHome
+from tacitly_simulations.demo.office import Office, policy_for
 
 _STOP_SECONDS: Final = 20.0
 # Names and keys of this process's surroundings are no business of the deployment's.
@@ -59,70 +60,95 @@ class Deployment:
     root: Path
     plan: CampaignPlan
     port: int
+    desk_port: int
     server: ServerHome
+    office: Office
     supervisor: subprocess.Popen[bytes] | None = None
     agents: list[Agent] = field(default_factory=list)
 
     @classmethod
-    def create(cls, root: Path, plan: CampaignPlan, model: NDArray[np.float32]) -> Self:
-        """Initialise the server, file the campaign and start the server.
+    def create(
+        cls, root: Path, plan: CampaignPlan, model: NDArray[np.float32], *, campaigns: int = 1
+    ) -> Self:
+        """Initialise and start the server, and have its officers start the campaign.
+
+        The policy's budgets are those of so many campaigns like it, one after the other.
 
         Raises:
             DeploymentError: a command failed.
         """
         root.mkdir(parents=True, exist_ok=True)
-        deployment = cls(root, plan, _free_port(), ServerHome(root / "server"))
-        plan_file, model_file = root / "plan.json", root / "initial.npy"
-        plan_file.write_bytes(plan.to_json())
-        np.save(model_file, model)
+        server, office = ServerHome(root / "server"), Office(root / "officers", _run)
+        deployment = cls(root, plan, _free_port(), _free_port(), server, office)
         deployment._server_command("init")
-        deployment._server_command(
-            "campaign", "create", "--plan", str(plan_file), "--model", str(model_file)
-        )
+        office.begin_log(server.root, policy_for(plan, campaigns=campaigns))
         deployment.start_server()
+        try:
+            deployment.start_campaign(plan, model)
+        except BaseException:
+            deployment.stop()
+            raise
         return deployment
 
+    def start_campaign(self, plan: CampaignPlan, model: NDArray[np.float32]) -> None:
+        """Have the officers propose, approve and start a plan.
+
+        Raises:
+            DeploymentError: one of them was refused.
+        """
+        desk = f"127.0.0.1:{self.desk_port}"
+        self.office.start(plan, model, desk=desk, ca=self.server.tls / "ca.crt")
+
     def start_server(self) -> None:
-        """Start the supervisor and wait until the SuperLink answers.
+        """Start the supervisor and wait until SuperLink and desk answer.
 
         Raises:
             DeploymentError: it ended or did not answer within a minute.
         """
+        own = self.server.campaign(self.plan.hash)
         self.supervisor = self._start(
             "server",
             [
                 "tacitly-server", "up",
                 "--home", str(self.server.root),
                 "--port", str(self.port),
-                "--campaign", self.plan.hash,
+                "--enrolment-port", str(self.desk_port),
+                *(["--campaign", self.plan.hash] if own.root.exists() else []),
             ],
         )  # fmt: skip
         deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            if self.supervisor.poll() is not None:
-                break
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                time.sleep(0.2)
-            else:
+        while self.supervisor.poll() is None and time.monotonic() < deadline:
+            if all(map(_listening, (self.port, self.desk_port))):
                 return
+            time.sleep(0.2)
         raise DeploymentError(f"the server did not start; see {self._log('server')}")
 
+    def restart_server(self) -> None:
+        """End the server and start it anew: now it keeps to the deployment's own campaign.
+
+        Raises:
+            DeploymentError: as `start_server`.
+        """
+        if self.supervisor is not None:
+            _end([self.supervisor])
+        self.start_server()
+
     def add_agent(self, name: str, events: Iterable[Event], *, poll_seconds: float = 0.5) -> Agent:
-        """Install an agent, fill its store by replay and register it with the server.
+        """Invite a person, enrol an agent, fill its store by replay and join the campaign.
 
         Raises:
             DeploymentError: a command failed.
         """
         home = AgentHome(self.root / "agents" / name)
-        public_key = _run(
+        home.root.parent.mkdir(exist_ok=True)
+        invitation = home.root.with_suffix(".invitation")
+        invitation.write_bytes(
+            self._server_command("invite", "--person", name, "--address", "127.0.0.1")
+        )
+        _run(
             [
-                "tacitly-agent", "init",
+                "tacitly-agent", "enrol", str(invitation),
                 "--home", str(home.root),
-                "--server", f"127.0.0.1:{self.port}",
-                "--ca", str(self.server.tls / "ca.crt"),
-                "--plan", str(self.root / "plan.json"),
                 "--lifetime-epsilon", self._campaign_epsilon(),
                 "--poll-seconds", str(poll_seconds),
                 "--idle-poll-seconds", str(poll_seconds),
@@ -131,9 +157,7 @@ class Deployment:
         )  # fmt: skip
         recording = b"\n".join(to_json_line(event) for event in events)
         _run(["tacitly-agent", "replay", "--home", str(home.root), "-"], recording)
-        key_file = self.root / "agents" / f"{name}.pub"
-        key_file.write_bytes(public_key)
-        self._server_command("register", "--public-key", str(key_file), "--person", name)
+        _run(["tacitly-agent", "join", self.plan.hash, "--home", str(home.root), "--yes"])
         agent = Agent(name, home)
         self.agents.append(agent)
         return agent
@@ -219,6 +243,14 @@ def _script(name: str) -> str:
 def _environment() -> Mapping[str, str]:
     kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     return kept | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
+def _listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def _free_port() -> int:

@@ -36,7 +36,7 @@ class Cast:
 def synthetic_cast(people: int) -> Cast:
     """Made-up typists and pointer users over text that ships with Python."""
     return Cast(
-        "Synthetic data: made-up typists over text that ships with Python. Nobody's events.",
+        "Synthetic data: made-up typists, text that ships with Python. Nobody's events.",
         _tokens(tuple(sorted(Family))),
         tuple(synthetic_person(seed, _EVENTS) for seed in range(people)),
     )

@@ -2,8 +2,9 @@
 
 The server side is `tacitly_server`'s own campaign loop: selection, charging, streaming sum,
 checks, optimiser, checkpoints, receipts. The client side is the device's own training and
-mechanism. What is left out is the transport and the device's process boundaries; what the lab
-adds is that noise can be left off (`Privacy`), which no device offers.
+mechanism. What is left out is the transport, the device's process boundaries, and the officers: no
+grant is given and none is looked at. What the lab adds is that noise can be left off (`Privacy`),
+which no device offers.
 """
 
 import logging
@@ -34,8 +35,10 @@ from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import Reply, parse_train_content, reply_content
 from tacitly_server.home import CampaignDirectory
 from tacitly_server.ledger.population import PopulationLedger
+from tacitly_server.ledger.witness import Witness, create_key
 from tacitly_server.rounds.campaign import Campaign, run_campaign
 from tacitly_server.rounds.checkpoint import read_checkpoint
+from tacitly_server.rounds.permit import without_officers
 from tacitly_server.rounds.receipts import Receipt, read_receipts
 
 _PARTITION: Final = "partition-id"
@@ -109,15 +112,19 @@ def _server_app(directory: Path, on_round: Callable[[Receipt], None]) -> ServerA
     @app.main()
     def main(grid: Grid, _context: Context) -> None:
         campaign = CampaignDirectory(directory)
-        with PopulationLedger(directory / "population.db") as ledger:
+        create_key(directory / "ledger.key")
+        witness = Witness.open(directory / "ledger-witness.jsonl", directory / "ledger.key")
+        with PopulationLedger(directory / "population.db", witness) as ledger:
+            plan = read_plan(campaign.plan)
             run_campaign(
                 Campaign(
                     grid=grid,
-                    plan=read_plan(campaign.plan),
+                    plan=plan,
                     directory=campaign,
                     ledger=ledger,
                     # Asked anew each time: the engine's nodes may come after the application.
                     enrolled=lambda: {node: f"client {node}" for node in grid.get_node_ids()},
+                    permits=without_officers(plan),
                     on_round=on_round,
                 )
             )
@@ -138,7 +145,7 @@ def _client_app(directory: Path, privacy: Privacy, local: PlainSettings, seed: i
         partition = int(context.node_config[_PARTITION])
         windows = np.load(_windows_file(directory, partition))
         if privacy.protects_records:
-            update = train(plan, start, windows, history=[], rng=secure_generator()).update
+            update = train(plan, start, windows, rng=secure_generator())
         else:
             rng = np.random.default_rng((seed, task.round, task.attempt, partition))
             update = train_without_privacy(plan.model, start, windows, local, rng)

@@ -194,6 +194,15 @@ class Display:
             asked = {d: extension.XIGetProperty(d, 0, tag, 0, 0, 1) for d in devices}
             return frozenset(d for d, cookie in asked.items() if _has_property(cookie))
 
+    def keyboards(self) -> frozenset[str]:
+        """The names of the keyboards that are plugged in, real or not."""
+        with _lost():
+            infos = self._x(xcffib.xinput.key).XIQueryDevice(_ALL_DEVICES).reply().infos
+        kinds = (xcffib.xinput.DeviceType.SlaveKeyboard, xcffib.xinput.DeviceType.FloatingSlave)
+        return frozenset(
+            bytes(b"".join(info.name)).decode("latin-1") for info in infos if info.type in kinds
+        )
+
     def keyboard_map(self) -> Any:
         """The reply to XkbGetMap: key types, symbols and the modifier map."""
         part = xcffib.xkb.MapPart

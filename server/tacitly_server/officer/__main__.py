@@ -1,0 +1,5 @@
+"""`python -m tacitly_server.officer`."""
+
+from tacitly_server.officer import main
+
+main()

@@ -1,0 +1,184 @@
+"""`tacitly-officer plan`: solve for a setting, check a plan, compare two."""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from tacitly_server.officer.assessed import assessment_fields, show_assessment
+from tacitly_server.officer.output import (
+    COUNT,
+    FILE,
+    POSITIVE,
+    DecimalType,
+    Side,
+    emit,
+    facts,
+    format_option,
+    plain,
+    table,
+)
+from tacitly_server.officer.place import optional_policy, policy_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from tacitly_common.accounting.assessment import Assessment
+
+
+@click.group()
+def plan() -> None:
+    """Plan, check and compare campaigns."""
+
+
+@plan.command()
+@click.option("--noise-multiplier", type=DecimalType(), help="z: noise of the sum in clip norms.")
+@click.option("--epsilon", type=POSITIVE, help="ε that a person's budget allows.")
+@click.option("--rounds", type=COUNT)
+@click.option("--participations", type=COUNT, help="The most rounds a person may take part in.")
+@click.option("--cohort", type=COUNT, help="Devices asked in a round.")
+@click.option("--population", type=COUNT, help="Persons enrolled.")
+@click.option("--delta", type=POSITIVE, default=1e-6, show_default=True, help="δ of the ledger.")
+@click.option("--minimum", type=COUNT, help="Fewest answers for a release [default: the cohort].")
+@click.option(
+    "--oversample", type=click.IntRange(min=0), default=0, show_default=True, help="Asked beyond."
+)
+@click.option("--model-parameters", type=COUNT, help="For the length of the noise vector.")
+@click.option(
+    "--colluding",
+    type=DecimalType(),
+    default="0.1",
+    show_default=True,
+    help="Share of the cohort that works with the server, in that adversary's row.",
+)
+@format_option
+def solve(model_parameters: int | None, colluding: Decimal, form: str, **settings: Any) -> None:
+    """Solve for the one setting that is left out, and show what it buys.
+
+    Leave out one of noise multiplier, ε, rounds, participations, cohort, population: noise and
+    participations come from the budget; rounds, cohort and population from who can be asked. With
+    none left out the settings are checked against each other. Exit code 3: over the budget.
+    """
+    from tacitly_common.accounting.assessment import assess
+    from tacitly_common.accounting.planner import Question
+    from tacitly_common.accounting.planner import solve as solved
+
+    question = Question(**settings)
+    complete = solved(question)
+    assessed = assess(complete, model_parameters=model_parameters, colluding_share=colluding)
+    document = {"solved_for": question.unknown, **assessment_fields(complete, assessed)}
+
+    def show(console: "Console") -> None:
+        show_assessment(console, complete, assessed, solved_for=question.unknown)
+
+    emit(document, form, show)
+    refuse_over_budget(assessed)
+
+
+@plan.command()
+@click.argument("file", type=FILE)
+@click.option("--epsilon", type=POSITIVE, help="Budget to hold it to [default: its own].")
+@policy_option
+@format_option
+def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str) -> None:
+    """Compute anew what the plan in FILE may cost a person, and show all that follows.
+
+    Exit codes: 2 not a plan, or it misstates its cost; 3 over the budget; 4 outside the policy.
+    """
+    from datetime import UTC, datetime
+
+    from tacitly_common.campaign import check_epsilon, read_plan
+    from tacitly_common.contract.policy import judge_plan
+    from tacitly_server.officer import plan_check
+
+    read = read_plan(file)
+    check_epsilon(read)
+    policy = optional_policy(policy_file)
+    settings = plan_check.plan_settings(read, epsilon)
+    assessed = plan_check.assess_plan(read, settings, now=datetime.now(UTC))
+    verdict = None if policy is None else judge_plan(read, policy)
+    document = {
+        "hash": read.hash,
+        "name": read.name,
+        "purpose": read.purpose,
+        "data_epochs": read.data_epochs,
+        "expires": read.expires,
+        "policy_verdict": None if verdict is None else verdict.name,
+        **assessment_fields(settings, assessed),
+    }
+
+    def show(console: "Console") -> None:
+        about = {
+            "name": read.name,
+            "purpose": read.purpose,
+            "data of": ", ".join(read.data_epochs),
+            "expires": f"{read.expires:%Y-%m-%d %H:%M} UTC",
+            "hash": read.hash,
+        }
+        console.print(facts("Campaign", about))
+        show_assessment(console, settings, assessed)
+
+    emit(document, form, show)
+    refuse_over_budget(assessed)
+    if policy is not None:
+        plan_check.check_policy(read, policy)
+
+
+@plan.command()
+@click.argument("before", type=FILE)
+@click.argument("after", type=FILE)
+@format_option
+def diff(before: Path, after: Path, form: str) -> None:
+    """Show what changes from plan BEFORE to plan AFTER, and which way for a person."""
+    from tacitly_common.accounting.subject import shown_epsilon
+    from tacitly_common.campaign import read_plan
+    from tacitly_server.officer.plan_diff import Direction, differences
+
+    first, second = read_plan(before), read_plan(after)
+    changes = differences(first, second)
+    document = {
+        "before": first.hash,
+        "after": second.hash,
+        "cost_nano_rho": {"before": first.cost_nano_rho, "after": second.cost_nano_rho},
+        "worst_person_nano_rho": {"before": first.cap_nano_rho, "after": second.cap_nano_rho},
+        "epsilon_worst_person": {
+            "before": shown_epsilon(first.cap_nano_rho, float(first.delta)),
+            "after": shown_epsilon(second.cap_nano_rho, float(second.delta)),
+        },
+        "looser": any(change.direction is Direction.LOOSER for change in changes),
+        "changes": changes,
+    }
+
+    def show(console: "Console") -> None:
+        colours = {Direction.LOOSER: "[bold red]", Direction.TIGHTER: "[green]"}
+        rows = (
+            (
+                change.field,
+                plain(change.before),
+                plain(change.after),
+                f"{colours.get(change.direction, '[dim]')}{change.direction}[/]",
+            )
+            for change in changes
+        )
+        columns: dict[str, Side] = {
+            "field": "left",
+            "before": "left",
+            "after": "left",
+            "for a person": "left",
+        }
+        if not changes:
+            console.print("The plans are the same.")
+            return
+        console.print(table("What changes", columns, rows))
+
+    emit(document, form, show)
+
+
+def refuse_over_budget(assessed: "Assessment") -> None:
+    """Exit code 3, after everything was shown that leads there."""
+    from tacitly_common.errors import BudgetExceededError
+
+    over = [one for one in assessed.warnings if one.code == "over_budget"]
+    if over:
+        raise BudgetExceededError(f"{over[0].message}; {over[0].fix}", scope="campaign")

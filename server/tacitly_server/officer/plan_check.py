@@ -1,0 +1,116 @@
+"""A plan's own words held against what it computes to, the budget and the policy."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from tacitly_common.accounting.adversaries import RecordGuarantee
+from tacitly_common.accounting.assessment import Advice, Assessment, assess
+from tacitly_common.accounting.planner import Settings
+from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
+from tacitly_common.campaign import CampaignPlan
+from tacitly_common.contract.policy import Policy, judge_plan
+from tacitly_common.errors import BudgetExceededError, TacitlyError
+from tacitly_common.wire.codes import ReplyCode
+
+
+class OutsidePolicyError(TacitlyError):
+    """A plan is not what the policy lets any plan be: only another policy would do."""
+
+    exit_code = 4
+
+
+def plan_settings(plan: CampaignPlan, epsilon: float | None = None) -> Settings:
+    """The plan's settings. Its budget is its own worst case unless `epsilon` is given."""
+    return Settings(
+        noise_multiplier=plan.subject.noise_multiplier,
+        epsilon=float(plan.worst_case.epsilon) if epsilon is None else epsilon,
+        rounds=plan.rounds,
+        participations=plan.participation.per_campaign,
+        cohort=plan.cohort.target,
+        population=plan.cohort.population,
+        delta=float(plan.delta),
+        minimum=plan.cohort.minimum,
+        oversample=plan.cohort.oversample,
+    )
+
+
+def assess_plan(plan: CampaignPlan, settings: Settings, *, now: datetime) -> Assessment:
+    """What follows from a plan, with the record level's row and its own limits' warnings."""
+    assessed = assess(
+        settings, model_parameters=plan.model.parameters, record=record_guarantee(plan)
+    )
+    return replace(assessed, warnings=assessed.warnings + plan_warnings(plan, now))
+
+
+def record_guarantee(plan: CampaignPlan) -> RecordGuarantee:
+    """ε of a window that is used in every participation, or the cap that the device enforces."""
+    record, delta = plan.record, float(plan.delta)
+    steps = record.steps * plan.participation.per_campaign
+    spent = rdp_of_steps(record.noise_multiplier, record.sample_rate, steps)
+    epsilon = min(epsilon_of_rdp(spent, delta), float(record.cap_epsilon))
+    return RecordGuarantee(epsilon, delta)
+
+
+def plan_warnings(plan: CampaignPlan, now: datetime) -> tuple[Advice, ...]:
+    """What a plan's own limits bring with them that its settings alone do not tell."""
+    found = []
+    limits = plan.participation
+    if limits.per_epoch < limits.per_campaign:
+        found.append(
+            Advice(
+                "epoch_limit_binds",
+                f"a person may take part {limits.per_epoch} times with the data of a month, and "
+                "every participation uses each month of the plan: the campaign's limit of "
+                f"{limits.per_campaign} is never reached",
+                f"state a limit of {limits.per_epoch}: less noise is needed for the same ε",
+            )
+        )
+    gap = max(limits.minimum_gap_rounds, 1)
+    reachable = 1 + (plan.rounds - 1) // gap
+    if gap > 1 and reachable < limits.per_campaign:
+        found.append(
+            Advice(
+                "gap_binds",
+                f"with {gap} rounds between two of a person's, {plan.rounds} rounds leave room for "
+                f"{reachable} participations, not {limits.per_campaign}",
+                f"state a limit of {reachable}, or a smaller gap",
+            )
+        )
+    if plan.expires <= now:
+        found.append(
+            Advice(
+                "expired",
+                f"the plan expired on {plan.expires:%Y-%m-%d %H:%M} UTC",
+                "make a plan that expires later",
+            )
+        )
+    return tuple(found)
+
+
+def check_policy(plan: CampaignPlan, policy: Policy) -> None:
+    """Pass if the policy allows the plan and its budgets pay for it, were nothing spent yet.
+
+    A month's budget is checked once for all of the plan's months: every participation is charged
+    to each of them.
+
+    Raises:
+        BudgetExceededError: the plan's worst case alone is more than a month's or a life's.
+        OutsidePolicyError: the plan is not what the policy lets plans be.
+    """
+    for scope, whose, epsilon, cap in (
+        ("epoch", "a month's data", policy.epoch_epsilon, policy.epoch_nano_rho),
+        ("lifetime", "a person's lifetime", policy.lifetime_epsilon, policy.lifetime_nano_rho),
+    ):
+        if plan.cap_nano_rho > cap:
+            raise BudgetExceededError(
+                f"the plan may cost a person {plan.cap_nano_rho} nano-ρ, the policy allows {cap} "
+                f"(ε {epsilon}) for {whose}; allow {cap // plan.cost_nano_rho} participations "
+                f"instead of {plan.participation.per_campaign}, or plan more noise",
+                scope=scope,
+            )
+    verdict = judge_plan(plan, policy)
+    if verdict is not ReplyCode.OK:
+        raise OutsidePolicyError(
+            f"the policy does not allow the plan: {verdict.name}; change the plan, or let two "
+            "officers approve another policy"
+        )

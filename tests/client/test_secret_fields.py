@@ -1,0 +1,199 @@
+"""Nothing that is typed into a secret field is stored, by real applications on a real display.
+
+A short form of the trials in `tests/trials`; docs/endpoint-trials.md has the long ones. Each guard
+is switched off once, and must be missed.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tacitly_client.home import AgentHome
+from trials import trial
+from trials.browsers import browser
+from trials.desktop import Desktop, Form, desktop, form
+from trials.search import files_with, image_of
+from trials.typist import Captured, capturing, type_text
+from x_display import need
+
+FAST = 0.002
+PACES = (FAST, 0.03)
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desktop]:
+    with desktop(tmp_path_factory.mktemp("desktop")) as started:
+        yield started
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> AgentHome:
+    return AgentHome(tmp_path / "home")
+
+
+@pytest.mark.parametrize("kind", ["gtk", "qt"])
+@pytest.mark.parametrize("move", [trial.by_tab, trial.by_script])
+def test_a_password_is_not_stored_and_what_is_plain_is(
+    running: Desktop, home: AgentHome, kind: str, move: trial.Move
+) -> None:
+    with form(running, kind) as target, capturing(home, running, "form") as captured:
+        for pace in PACES:
+            assert trial.CANARY in trial.into_secret(running, target, pace, move)
+        trial.into_plain(running, target, 0.03)
+    keys = captured.keys()
+    assert trial.leaked(keys) == []
+    assert "letter is on the table" in "".join(keys)
+
+
+def test_a_home_made_password_field_is_unknown(running: Desktop, home: AgentHome) -> None:
+    def to_dots(_running: Desktop, target: Form) -> None:
+        target.focus("dots")
+
+    with form(running, "gtk") as target, capturing(home, running, "form") as captured:
+        for pace in PACES:
+            trial.into_secret(running, target, pace, to_dots)
+            assert target.values()["dots"] == trial.CANARY
+    assert trial.leaked(captured.keys()) == []
+
+
+def test_an_application_that_tells_nothing_is_unknown(running: Desktop, home: AgentHome) -> None:
+    with form(running, "tk") as target, capturing(home, running, "form") as captured:
+        for pace in PACES:
+            assert trial.into_secret(running, target, pace) == trial.CANARY
+    keys = captured.keys()
+    assert trial.leaked(keys) == []
+    assert "<letter>" in keys  # its classes are stored
+
+
+def test_nothing_is_stored_of_a_terminals_keys(running: Desktop, home: AgentHome) -> None:
+    need("xterm")
+    with capturing(home, running) as captured:
+        trial.at_a_prompt(running, 0.012)
+    assert captured.keys() == []
+
+
+def test_in_a_browser_with_the_extension_a_password_is_not_stored_and_what_is_plain_is(
+    running: Desktop, home: AgentHome
+) -> None:
+    with (
+        capturing(home, running, "chromium") as captured,
+        browser(running, "chromium", home) as page,
+    ):
+        for move in (trial.by_tab, trial.by_script, lambda _running, form: form.focus("dots")):
+            trial.into_secret(running, page, FAST, move)
+        trial.into_plain(running, page, 0.03)
+        time.sleep(1)
+    keys = captured.keys()
+    assert trial.leaked(keys) == []
+    assert "letter is on the table" in "".join(keys)
+
+
+def test_nothing_is_stored_of_a_private_window_or_without_the_extension(
+    running: Desktop, home: AgentHome
+) -> None:
+    with capturing(home, running, "chromium") as captured:
+        with browser(running, "chromium", home, private=True) as page:
+            trial.into_plain(running, page, 0.012)
+        with browser(running, "chromium", None) as page:
+            trial.into_plain(running, page, 0.012)
+    assert captured.keys() == []
+
+
+def test_nothing_is_stored_of_a_grabbed_keyboard(running: Desktop, home: AgentHome) -> None:
+    with form(running, "gtk") as target, capturing(home, running, "form") as captured:
+        trial.under_a_grab(running, target, 0.012)
+    assert captured.keys() == []
+
+
+def test_nothing_is_stored_of_an_excluded_application(running: Desktop, home: AgentHome) -> None:
+    with (
+        form(running, "gtk") as target,
+        capturing(home, running, "form", excluded=["form"]) as captured,
+    ):
+        trial.begin(target)
+        running.person.click()
+        type_text(running.person, trial.CANARY, 0.012)
+        time.sleep(trial.LEAK_SECONDS)
+    assert captured.events() == []
+
+
+def test_secrets_typed_in_the_open_are_not_stored(running: Desktop, home: AgentHome) -> None:
+    with form(running, "gtk") as target, capturing(home, running, "form") as captured:
+        trial.in_the_open(running, target, 0.012, list(trial.SHAPES))
+    keys = captured.keys()
+    for secret in trial.SHAPES.values():
+        assert trial.leaked(keys, secret) == []
+    assert "".join(keys).count("letter is on the table") >= len(trial.SHAPES)
+
+
+def leak_in_tk(running: Desktop, captured: Captured) -> None:
+    with form(running, "tk") as target:
+        trial.into_secret(running, target, FAST)
+
+
+def leak_under_a_script(running: Desktop, captured: Captured) -> None:
+    """All within one tick of the capture process, which a key begins."""
+    with form(running, "gtk") as target:
+        trial.begin(target)
+        type_text(running.person, "a ", FAST)
+        target.focus("password")
+        type_text(running.person, trial.CANARY, FAST)
+        time.sleep(trial.LEAK_SECONDS)
+
+
+def leak_in_the_open(running: Desktop, captured: Captured) -> None:
+    with form(running, "gtk") as target:
+        trial.in_the_open(running, target, FAST, ["mail"])
+
+
+@pytest.mark.parametrize(
+    ("guard", "leak", "secret"),
+    [
+        ("gate", leak_in_tk, trial.CANARY),
+        ("hold", leak_under_a_script, trial.CANARY),
+        ("redaction", leak_in_the_open, trial.SHAPES["mail"]),
+    ],
+)
+def test_each_guard_is_missed(
+    running: Desktop,
+    home: AgentHome,
+    guard: str,
+    leak: Callable[[Desktop, Captured], None],
+    secret: str,
+) -> None:
+    """The trials above would fail without it."""
+    with capturing(home, running, "form", without=guard) as captured:
+        leak(running, captured)
+    assert trial.leaked(captured.keys(), secret) != []
+
+
+def test_neither_files_nor_memory_keep_a_password(
+    running: Desktop, home: AgentHome, tmp_path: Path
+) -> None:
+    """The user cannot dump the process; what root can dump of it does not have the text."""
+    need("gcore")
+    with form(running, "gtk") as target, capturing(home, running, "form") as captured:
+        for move in (trial.by_tab, trial.by_script):
+            trial.into_secret(running, target, 0.012, move)
+        image_of(captured.process.pid, tmp_path / "image")
+    searched = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".seg" for path in searched)
+    assert files_with(trial.CANARY.split()[0], searched) == []
+
+
+def test_a_crash_leaves_no_core(running: Desktop, home: AgentHome) -> None:
+    def crash() -> None:
+        with capturing(home, running) as captured:
+            status = Path(f"/proc/{captured.process.pid}")
+            # To whom a process belongs that its own user may not dump.
+            assert (status / "environ").stat().st_uid == 0
+            os.kill(captured.process.pid, signal.SIGABRT)
+            captured.process.wait(20)
+
+    with pytest.raises(AssertionError, match="capturing"):
+        crash()
+    assert not list(home.root.rglob("core*"))
