@@ -13,6 +13,7 @@ import click
 from tacitly_client.campaign_commands import campaigns, join, leave
 from tacitly_client.options import home_option
 from tacitly_client.status import status
+from tacitly_client.store_commands import erase, export, retention, show
 from tacitly_common.command import run_command
 
 
@@ -172,20 +173,6 @@ def verify(home: Path) -> None:
 @cli.command()
 @home_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def erase(home: Path, yes: bool) -> None:
-    """Erase every stored event. What has been spent of the budget stays spent."""
-    from tacitly_client.home import AgentHome
-    from tacitly_client.store import EventStore
-
-    if not yes:
-        click.confirm("Erase every event stored on this machine?", abort=True)
-    with EventStore.open(AgentHome(home).store) as store:
-        click.echo(f"erased {store.erase().events} events")
-
-
-@cli.command()
-@home_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
 def withdraw(home: Path, yes: bool) -> None:
     """Leave for good: tell the server, erase this machine's keys. What was spent stays spent."""
     from tacitly_client.enrolment import withdraw as withdrawn
@@ -196,8 +183,8 @@ def withdraw(home: Path, yes: bool) -> None:
     if not yes:
         click.confirm("Leave for good? Coming back takes a new invitation.", abort=True)
     withdrawn(place, now=datetime.now(UTC))
-    click.echo("withdrawn; your events are still here, `tacitly-agent erase` removes them")
+    click.echo("withdrawn; your events are still here, `tacitly-agent erase --all` removes them")
 
 
-for command in (campaigns, join, leave, status):
+for command in (campaigns, join, leave, status, show, export, erase, retention):
     cli.add_command(command)

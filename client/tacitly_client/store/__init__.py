@@ -16,6 +16,7 @@ disk.py       locks, durable names, overwriting
 
 from tacitly_client.store.erasure import Erased
 from tacitly_client.store.expiry import expire, mark_trained
+from tacitly_client.store.layout import Span
 from tacitly_client.store.retention import Instant, RetentionPolicy
 from tacitly_client.store.segment import Damage, StoreError
 from tacitly_client.store.store import EventStore
@@ -26,6 +27,7 @@ __all__ = [
     "EventStore",
     "Instant",
     "RetentionPolicy",
+    "Span",
     "StoreError",
     "expire",
     "mark_trained",

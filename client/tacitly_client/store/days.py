@@ -6,7 +6,7 @@ event doubles.
 """
 
 import uuid
-from datetime import date
+from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -39,9 +39,18 @@ def day_at(wall_ns: int) -> date:
         ) from None
 
 
-def day_start_ns(day: date) -> int:
-    """Midnight UTC at which a day begins."""
-    return (day.toordinal() - _EPOCH_DAY) * DAY_NS
+def bounds_ns(day: date) -> tuple[int, int]:
+    """When a UTC day begins and when the next one does."""
+    start_ns = (day.toordinal() - _EPOCH_DAY) * DAY_NS
+    return start_ns, start_ns + DAY_NS
+
+
+def local_bounds_ns(day: date) -> tuple[int, int]:
+    """The same for a day of the person's own calendar."""
+    start, end = (
+        datetime.combine(each, time.min).timestamp() for each in (day, day + timedelta(days=1))
+    )
+    return int(start) * 10**9, int(end) * 10**9
 
 
 def day_directories(store: Path) -> list[tuple[date, Path]]:

@@ -33,8 +33,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from tacitly_client.files import remove, sync_directory, write_whole
 from tacitly_client.store.days import (
+    bounds_ns,
     day_directories,
-    day_start_ns,
     leftovers,
     live_segments,
     new_replacement,
@@ -172,10 +172,9 @@ def _write_pending(store: Path, pending: _Pending) -> None:
 
 def _erase_whole(vault: Vault, pending: _Pending, erased: Erased) -> None:
     for day, directory in day_directories(vault.directory):
-        start_ns = day_start_ns(day)
         for path in leftovers(directory):
             _shred(path, erased.traces)
-        covered = any(span.covers(start_ns) for span in pending.spans)
+        covered = any(span.covers(*bounds_ns(day)) for span in pending.spans)
         for path in live_segments(directory):
             if covered:
                 # Counted for the person's sake alone; what cannot be read goes uncounted.
@@ -189,7 +188,7 @@ def _erase_whole(vault: Vault, pending: _Pending, erased: Erased) -> None:
 
 def _erase_parts(vault: Vault, pending: _Pending, erased: Erased) -> None:
     for day, directory in day_directories(vault.directory):
-        spans = [span for span in pending.spans if span.touches(day_start_ns(day))]
+        spans = [span for span in pending.spans if span.overlaps(*bounds_ns(day))]
         for path in live_segments(directory) if spans else ():
             events = _events(vault, path)
             kept = [event for event in events if not any(span.holds(event) for span in spans)]

@@ -4,7 +4,6 @@ Only the public key is in it, so `Layout` is all that a process needs that only 
 """
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
 from pathlib import Path
 from typing import Final, Self
 
@@ -12,7 +11,6 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from tacitly_client.files import write_whole
-from tacitly_client.store.days import DAY_NS
 from tacitly_client.store.keys import Custody, KeyCustody, custody_for
 from tacitly_client.store.retention import RetentionPolicy
 from tacitly_client.store.segment import StoreError
@@ -41,24 +39,16 @@ class Span(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
             and (self.app is None or self.app == app)
         )
 
-    def touches(self, start_ns: int) -> bool:
-        """Whether some of them may be of the day that begins then."""
-        return (self.until_ns is None or start_ns < self.until_ns) and (
-            self.since_ns is None or self.since_ns < start_ns + DAY_NS
+    def overlaps(self, since_ns: int, until_ns: int) -> bool:
+        """Whether some of them may be of that time, its end excluded."""
+        return (self.until_ns is None or since_ns < self.until_ns) and (
+            self.since_ns is None or self.since_ns < until_ns
         )
 
-    def covers(self, start_ns: int) -> bool:
-        """Whether every event of the day that begins then is one of them."""
-        last_ns = start_ns + DAY_NS - 1
-        return self.app is None and self.holds_at(start_ns, "") and self.holds_at(last_ns, "")
-
-    def covers_local(self, day: date) -> bool:
-        """Whether every event of that day of the person's own calendar is one of them."""
-        start, end = (
-            int(datetime.combine(each, time.min).timestamp()) * 10**9
-            for each in (day, day + timedelta(days=1))
-        )
-        return self.app is None and self.holds_at(start, "") and self.holds_at(end - 1, "")
+    def covers(self, since_ns: int, until_ns: int) -> bool:
+        """Whether every event of that time is one of them."""
+        first, last = self.holds_at(since_ns, ""), self.holds_at(until_ns - 1, "")
+        return self.app is None and first and last
 
 
 class Layout(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -52,6 +52,14 @@ class RetentionPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     def __post_init__(self) -> None:
         positive(cap_days=self.cap_days, max_bytes=self.max_bytes)
 
+    def in_words(self) -> str:
+        """For people."""
+        trained = ", a day that is over only until a campaign has learned from it"
+        return (
+            f"for at most {self.cap_days} days{trained if self.delete_after_training else ''}; "
+            f"the oldest go beyond {self.max_bytes / 2**20:,.0f} MiB"
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Instant:

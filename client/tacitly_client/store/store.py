@@ -27,10 +27,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from tacitly_client.files import sync_directory, write_whole
 from tacitly_client.store.days import (
     SEGMENTS,
+    bounds_ns,
     day_directories,
     day_of,
-    day_start_ns,
     live_segments,
+    local_bounds_ns,
     new_segment,
 )
 from tacitly_client.store.disk import locked
@@ -87,7 +88,7 @@ class EventStore:
     """Encrypted events of one person. A context manager; safe with several processes."""
 
     def __init__(self, directory: Path, *, now: Callable[[], Instant], may_read: bool) -> None:
-        self._directory = directory
+        self.directory = directory
         self._now = now
         self._may_read = may_read
         self._writers: dict[date, SegmentWriter] = {}
@@ -184,11 +185,11 @@ class EventStore:
         self._require_reader()
         self._finish_erasure()
         span = Span(since_ns, until_ns)
-        for day, directory in day_directories(self._directory):
-            if not span.touches(day_start_ns(day)):
+        for day, directory in day_directories(self.directory):
+            if not span.overlaps(*bounds_ns(day)):
                 continue
-            with locked(self._directory, shared=True):
-                vault = Vault.of(self._directory)
+            with locked(self.directory, shared=True):
+                vault = Vault.of(self.directory)
                 paths = live_segments(directory)
                 found = [e for path in paths for e in read_segment(path, vault.key, on_damage)]
             found.sort(key=lambda event: event.wall_ns)
@@ -200,11 +201,11 @@ class EventStore:
 
     def days(self) -> list[date]:
         """The UTC days of which something is stored."""
-        return [day for day, _ in day_directories(self._directory)]
+        return [day for day, _ in day_directories(self.directory)]
 
     def size_bytes(self) -> int:
         """How much the segments take."""
-        return sum(path.stat().st_size for path in self._directory.glob(f"{SEGMENTS}/*/*.seg"))
+        return sum(path.stat().st_size for path in self.directory.glob(f"{SEGMENTS}/*/*.seg"))
 
     def erase(
         self,
@@ -225,25 +226,25 @@ class EventStore:
         self._require_reader()
         self.close()
         span = Span(since_ns, until_ns, app)
-        with locked(self._directory):
-            forget_dropped(self._directory, span.covers_local)
-            return erase(self._directory, [span], at_ns=self._now().wall_ns)
+        with locked(self.directory):
+            forget_dropped(self.directory, lambda day: span.covers(*local_bounds_ns(day)))
+            return erase(self.directory, [span], at_ns=self._now().wall_ns)
 
     @property
     def retention(self) -> RetentionPolicy:
         """How long events are kept."""
-        return read_layout(self._directory).retention
+        return read_layout(self.directory).retention
 
     def set_retention(self, policy: RetentionPolicy) -> None:
         """Change how long events are kept, from the next `expire` on."""
-        with locked(self._directory):
-            layout = read_layout(self._directory)
-            write_layout(self._directory, msgspec.structs.replace(layout, retention=policy))
+        with locked(self.directory):
+            layout = read_layout(self.directory)
+            write_layout(self.directory, msgspec.structs.replace(layout, retention=policy))
 
     @property
     def protection(self) -> str:
         """Where the key is and what that protects against, for people."""
-        return _PROTECTION[read_layout(self._directory).custody]
+        return _PROTECTION[read_layout(self.directory).custody]
 
     def close(self) -> None:
         """Close the open segments; the next append starts fresh ones."""
@@ -263,8 +264,8 @@ class EventStore:
         self.close()
 
     def _append_frame(self, day: date, events: Sequence[Event]) -> None:
-        with locked(self._directory, shared=True):
-            layout = read_layout(self._directory)
+        with locked(self.directory, shared=True):
+            layout = read_layout(self.directory)
             gone = layout.lately_erased
             kept = [event for event in events if not any(span.holds(event) for span in gone)]
             try:
@@ -274,7 +275,7 @@ class EventStore:
                 if day in self._writers:
                     self._writers.pop(day).close()
                 if isinstance(error, OSError):
-                    raise write_error(self._directory, error) from error
+                    raise write_error(self.directory, error) from error
                 raise
 
     def _writer(self, day: date, layout: Layout) -> SegmentWriter:
@@ -283,7 +284,7 @@ class EventStore:
             return writer
         if writer is not None:
             writer.close()
-        directory = self._directory / SEGMENTS / day.isoformat()
+        directory = self.directory / SEGMENTS / day.isoformat()
         with suppress(FileExistsError):
             directory.mkdir(mode=0o700)
             sync_directory(directory.parent)
@@ -291,10 +292,10 @@ class EventStore:
         return self._writers[day]
 
     def _finish_erasure(self) -> None:
-        if is_pending(self._directory):
-            with locked(self._directory):
-                if is_pending(self._directory):
-                    erase(self._directory, at_ns=self._now().wall_ns)
+        if is_pending(self.directory):
+            with locked(self.directory):
+                if is_pending(self.directory):
+                    erase(self.directory, at_ns=self._now().wall_ns)
 
     def _require_reader(self) -> None:
         if not self._may_read:
