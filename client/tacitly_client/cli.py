@@ -12,7 +12,14 @@ import click
 
 from tacitly_client.campaign_commands import campaigns, join, leave
 from tacitly_client.consent_commands import consent
-from tacitly_client.control_commands import config, doctor, exclude, pause, resume
+from tacitly_client.control_commands import (
+    config,
+    doctor,
+    exclude,
+    install_units,
+    pause,
+    resume,
+)
 from tacitly_client.options import home_option
 from tacitly_client.status import status
 from tacitly_client.store_commands import erase, export, retention, show
@@ -214,7 +221,7 @@ def withdraw(home: Path, yes: bool) -> None:
 
 for command in (
     *(campaigns, consent, join, leave, status),
-    *(config, doctor, exclude, pause, resume),
+    *(config, doctor, exclude, install_units, pause, resume),
     *(show, export, erase, retention),
 ):
     cli.add_command(command)
