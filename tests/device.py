@@ -79,8 +79,8 @@ def enrolled(
 
 
 @contextmanager
-def vault(home: AgentHome, trainer: Sequence[str]) -> Iterator[None]:
-    """The home's vault with another trainer, in a thread of the test's own process."""
+def vault(home: AgentHome, trainer: Sequence[str] | None = None) -> Iterator[None]:
+    """The home's vault, also with another trainer, in a thread of the test's own process."""
     with vault_of(home, trainer=trainer) as serving:
         thread = threading.Thread(target=serving.serve)
         thread.start()
@@ -120,7 +120,7 @@ def agent(
 
 @contextmanager
 def agent_process(home: AgentHome) -> Iterator[subprocess.Popen[bytes]]:
-    """The agent as it is deployed: a process of its own."""
+    """The node as it is deployed: a process of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tacitly_client.node", "--home", str(home.root)],
         stderr=subprocess.PIPE,

@@ -17,6 +17,7 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -39,6 +40,7 @@ _MEMORY_BYTES: Final = 2 * 2**30
 def main(home: Path, parent_pid: int | None) -> None:
     """Train for the agent whose directory is --home. Started by the vault, not by hand."""
     from tacitly_client.home import AgentHome
+    from tacitly_client.local_socket import private_directory
     from tacitly_client.processes import forbid_dumps
     from tacitly_common.errors import TacitlyError
     from tacitly_common.processes import end_with_parent
@@ -47,6 +49,9 @@ def main(home: Path, parent_pid: int | None) -> None:
         # Not SIGTERM: a trainer that stands still would not see it.
         end_with_parent(parent_pid, signal.SIGKILL)
     forbid_dumps()
+    # torch asks for one; the vault lets nobody write outside the home.
+    private_directory(AgentHome(home).run)
+    tempfile.tempdir = str(AgentHome(home).run)
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY_BYTES, _MEMORY_BYTES))
     # Unbuffered: bytes of a next job must stay in the pipe, where `select` sees them.
     requests = io.BufferedReader(io.FileIO(os.dup(0), "rb"), buffer_size=1)
