@@ -7,13 +7,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tacitly_client.store import Damage, Erased, EventStore, Span, StoreError
+from tacitly_client.store import (
+    Damage,
+    Erased,
+    EventStore,
+    Instant,
+    Span,
+    StoreError,
+    expire,
+)
 from tacitly_client.store.days import DAY_NS, day_at
 from tacitly_client.store.dropped import add_dropped, read_dropped
 from tacitly_client.store.erasure import is_pending
@@ -150,6 +159,25 @@ def test_what_capture_still_held_back_is_not_stored_after_it_was_erased(
         later = typed("l", start_ns=time.time_ns(), app="editor")
         capture.append(later)
         assert keys(store) == ["o", "l"]
+
+
+def test_no_name_of_what_was_erased_stays(tmp_path: Path) -> None:
+    instant = Instant.now()
+    with EventStore.create(tmp_path, now=lambda: instant) as store:
+        store.append(typed("a", app="a-telling-name"))
+        expire(tmp_path, instant)
+        store.erase(app="a-telling-name")
+        later = replace(
+            instant,
+            wall_ns=instant.wall_ns + 3_600 * SECOND_NS,
+            running_ns=instant.running_ns + 3_600 * SECOND_NS,
+        )
+        expire(tmp_path, later)
+    for path in tmp_path.rglob("*"):
+        assert "2024-10-04" not in path.name
+        if path.is_file():
+            assert b"a-telling-name" not in path.read_bytes(), path
+            assert b"2024-10-04" not in path.read_bytes(), path
 
 
 def test_a_recording_of_long_ago_can_be_stored_after_everything_was_erased(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from former_store import make_former_store
-from tacitly_client.store import EventStore, StoreError
+from tacitly_client.store import EventStore, StoreError, expire
 from tacitly_client.store.days import DAY_NS
 from tacitly_common.events import Event, EventKind, to_json_line
 
@@ -64,6 +64,13 @@ def test_capture_says_what_to_do_before_it_was_opened_once(tmp_path: Path) -> No
     make_former_store(tmp_path, FRAMES)
     with pytest.raises(StoreError, match="open it once with `tacitly-agent status`"):
         EventStore.open_to_append(tmp_path)
+
+
+def test_expiring_at_start_is_opening_it_once(tmp_path: Path) -> None:
+    make_former_store(tmp_path, FRAMES)
+    expire(tmp_path)
+    EventStore.open_to_append(tmp_path).close()
+    assert EventStore.open(tmp_path).count() == 2_008
 
 
 def test_a_store_of_a_later_program_is_left_alone(tmp_path: Path) -> None:

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tacitly_client.store import EventStore, Instant, RetentionPolicy, expire, mark_trained
+from tacitly_client.store import (
+    EventStore,
+    Instant,
+    RetentionPolicy,
+    StoreError,
+    expire,
+    mark_trained,
+)
 from tacitly_client.store.days import DAY_NS, day_at
 from tacitly_client.store.dropped import add_dropped, read_dropped
 from tacitly_common.errors import ValidationError
@@ -112,6 +119,12 @@ def test_a_machine_that_starts_with_a_wrong_clock_wipes_nothing(
     assert machine.days == [TODAY]
     machine.passes(7.1)
     assert machine.days == []
+
+
+def test_where_there_is_no_store_there_is_nothing_to_expire(tmp_path: Path) -> None:
+    for directory in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(StoreError, match="holds no event store"):
+            expire(directory)
 
 
 def test_a_lost_clock_begins_anew(machine: Machine) -> None:
