@@ -1,4 +1,4 @@
-"""`tacitly-agent status`: what is stored, joined and spent, and what has left this machine."""
+"""`tacitly-agent status`: what is captured, stored, joined and spent, and what has left."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from tacitly_client.now import Now, read_now
 from tacitly_client.options import format_option, home_option
 
 if TYPE_CHECKING:
@@ -46,8 +47,13 @@ class JoinedCampaign(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `events_stored` is None if the store cannot be read."""
+    """All of it. `events_stored` is None if the store cannot be read.
 
+    `no_consent` is why nothing may be captured; None: consent to capture stands.
+    """
+
+    now: Now
+    no_consent: str | None
     organisation: str
     log_length: int
     log_problem: str | None
@@ -65,11 +71,13 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 @home_option
 @format_option
 def status(home: Path, as_json: bool) -> None:
-    """Show what is stored, which campaign is joined, what was spent and what has left."""
+    """Show what is captured and stored, what was joined and spent, and what has left."""
     from tacitly_client.home import AgentHome
+    from tacitly_client.processes import forbid_dumps
     from tacitly_client.show import print_json
     from tacitly_client.store import Damage, EventStore, StoreError
 
+    forbid_dumps()
     place = AgentHome(home)
     damages: list[Damage] = []
     problem: StoreError | None = None
@@ -95,6 +103,8 @@ def status(home: Path, as_json: bool) -> None:
 
 def _status(place: "AgentHome", stored: int | None) -> Status:
     from tacitly_client.campaigns import joined_plan
+    from tacitly_client.capture.clock import SystemClock
+    from tacitly_client.consent import capture_consent
     from tacitly_client.contract_store import ContractStore
     from tacitly_client.home import read_settings
     from tacitly_client.ledger import DeviceLedger
@@ -110,6 +120,8 @@ def _status(place: "AgentHome", stored: int | None) -> Status:
     sent = place.egress_journal
     with DeviceLedger.open(place.ledger) as ledger:
         return Status(
+            now=read_now(place, SystemClock()),
+            no_consent=capture_consent(place).why_not or None,
             organisation=contract.organisation,
             log_length=contract.length,
             log_problem=None if problem is None else problem.name,
@@ -157,6 +169,7 @@ def _budget(spent_nano_rho: int, cap_nano_rho: int, delta: "Decimal") -> Budget:
 def _print(place: "AgentHome", now: Status) -> None:
     from tacitly_client.show import text
 
+    _print_now(now.now, now.no_consent)
     stored = "unreadable" if now.events_stored is None else now.events_stored
     click.echo(f"organisation      {now.organisation} ({now.log_length} entries of officers' log)")
     if now.log_problem is not None:
@@ -181,6 +194,16 @@ def _print(place: "AgentHome", now: Status) -> None:
             f"                  ε {text(joined.record_epsilon)} of {joined.record_epsilon_cap} in"
             f" this one, about any {joined.window_tokens} events in a row (a separate account)"
         )
+
+
+def _print_now(now: Now, no_consent: str | None) -> None:
+    waits = ", ".join(each.value for each in now.training_waits_for)
+    click.echo(f"capture           {now.headline}")
+    click.echo(f"consent           {f'none: {no_consent}' if no_consent else 'stands'}")
+    click.echo(f"training          {now.training.value}{f': {waits}' if waits else ''}")
+    click.echo(
+        f"processes         {', '.join(now.processes) or 'none; `tacitly-agent run` starts them'}"
+    )
 
 
 def _of(budget: Budget, delta: str) -> str:

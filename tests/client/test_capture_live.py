@@ -99,7 +99,7 @@ def tray(home: AgentHome) -> Iterator[Tray]:
 def start(home: AgentHome, display: Server, **environ: str) -> subprocess.Popen[bytes]:
     with (home.root / "capture.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, capture_process.__file__, str(home.root)],
+            [sys.executable, "-P", capture_process.__file__, "--home", str(home.root)],
             env={"PATH": os.environ["PATH"], "DISPLAY": display.name} | environ,
             stderr=log,
         )
@@ -302,7 +302,7 @@ def test_the_process_leaves_no_core_and_is_the_only_one(home: AgentHome, display
 def test_it_needs_no_private_key(
     home: AgentHome, display: Server, person: Person, tray: Tray
 ) -> None:
-    private = home.store / "store.key"
+    [private] = home.store.glob("*.key")
     key = private.read_bytes()
     private.unlink()
     tray.permit()
