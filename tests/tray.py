@@ -125,7 +125,10 @@ def only_window(person: Person, application: str) -> Seen:
         found = windows(person, application)
         return found[0] if len(found) == 1 else None
 
-    return eventually(look, within_seconds=60)
+    try:
+        return eventually(look, within_seconds=60)
+    except TimeoutError:
+        raise AssertionError(f"not one: {windows(person, application)}") from None
 
 
 def click_at(person: Person, seen: Seen, x: int | None = None, y: int | None = None) -> None:

@@ -73,6 +73,7 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chosen: str
     chosen_for: str
     question: str
+    read: str
     agree: str
     refuse: str
     purposes: dict[Purpose, str]

@@ -7,7 +7,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,8 +19,6 @@ from tacitly_common.errors import ValidationError
 from tacitly_common.events import EVENT_SCHEMA_VERSION, Event, EventKind, to_json_line
 
 _SECOND_NS: Final = 10**9
-# No offset from UTC has finer steps.
-_QUARTER_SECONDS: Final = 900
 
 
 class OfApplication(msgspec.Struct, frozen=True):
@@ -91,12 +88,7 @@ def of_span(store: EventStore, span: Span, on_damage: Callable[[Damage], None]) 
 
 def local_day(wall_ns: int) -> date:
     """The day of a time in the person's own calendar."""
-    return _day_of_quarter(wall_ns // (_QUARTER_SECONDS * _SECOND_NS))
-
-
-@lru_cache(maxsize=4_096)
-def _day_of_quarter(quarter: int) -> date:
-    return datetime.fromtimestamp(quarter * _QUARTER_SECONDS, UTC).astimezone().date()
+    return datetime.fromtimestamp(wall_ns // _SECOND_NS, UTC).astimezone().date()
 
 
 def line_of(event: Event) -> str:

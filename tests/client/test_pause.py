@@ -22,7 +22,9 @@ HOUR = 3_600.0
 
 @pytest.fixture
 def home(tmp_path: Path) -> AgentHome:
-    return AgentHome(tmp_path)
+    place = AgentHome(tmp_path)
+    place.create()
+    return place
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from tacitly_client.store.erasure import is_pending
 from tacitly_client.store.layout import Vault
 from tacitly_client.store.segment import read_segment
 from tacitly_common.events import Event, EventKind
+from tacitly_simulations.bench.store_kills import Place, run
 
 SECOND_NS = 10**9
 
@@ -114,3 +115,10 @@ def test_killed_at_any_step_it_is_as_before_or_gets_done_at_the_next_opening(
             assert_opens_nothing(store, made)
         kills += killed
     assert kills >= 5
+
+
+def test_killed_at_random_it_holds_what_it_said(tmp_path: Path) -> None:
+    outcome = run(Place(tmp_path), kills=15, seed=1)
+    assert outcome.problems == []
+    assert outcome.kills == 30
+    assert outcome.stored > 0

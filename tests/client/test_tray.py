@@ -26,6 +26,7 @@ from tacitly_client.tray.screen import Screen, ScreenError
 from tacitly_client.tray.shown import Showing
 from tray import (
     choose,
+    click_at,
     desktop,
     fresh,
     only_window,
@@ -41,6 +42,8 @@ CLOCK = SystemClock()
 # The menu's entries where consent stands, below the one that shows what is stored.
 SHOW, PAUSE_HOUR, PAUSE, WITHDRAW = range(4)
 RESUME, ASK = 1, 1
+# Places in the question's window.
+READ, AGREE, REFUSE = (16, 60), (-74, 25), (-210, 25)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +117,7 @@ def test_pausing_and_resuming_by_its_menu(
     with tray(willing, display):
         first = permitted(willing)
         choose(person, PAUSE)
-        soon(lambda: not permitted(willing).capturing)
+        soon(lambda: read_pause(willing, CLOCK).paused and not permitted(willing).capturing)
         assert read_pause(willing, CLOCK).until_ns is None
         choose(person, RESUME)
         soon(lambda: permitted(willing).capturing)
@@ -131,8 +134,8 @@ def test_withdrawing_by_its_menu_takes_one_click_more_than_looking(
     with tray(willing, display):
         permitted(willing)
         choose(person, WITHDRAW)
+        soon(lambda: capture_consent(willing).why_not == "you have withdrawn it")
         soon(lambda: permission(willing) is None)
-    assert capture_consent(willing).why_not == "you have withdrawn it"
 
 
 def test_a_click_beside_the_menu_chooses_nothing(
@@ -269,15 +272,13 @@ def test_a_tray_takes_the_icon_and_the_window_comes_when_it_is_hidden(
         permitted(willing)
 
 
-def press_in(person: Person, application: str, *keys: str) -> None:
-    """Press keys in an application's window, as soon as it has the focus."""
-    seen = only_window(person, application)
-    person.move(seen.x + seen.width // 2, seen.y + seen.height // 3)
-    person.click()
-    time.sleep(0.5)
-    for key in keys:
-        person.press(key)
-        time.sleep(0.2)
+def answer(person: Person, *where: tuple[int, int]) -> None:
+    """Click into the question, at so many pixels from its lower left or (negative) right corner."""
+    question = only_window(person, "zenity")
+    for across, up in where:
+        x = across if across > 0 else question.width + across
+        click_at(person, question, x, question.height - up)
+        time.sleep(0.3)
 
 
 def test_it_asks_at_first_start_and_a_person_can_agree(
@@ -286,8 +287,15 @@ def test_it_asks_at_first_start_and_a_person_can_agree(
     need("zenity")
     with tray(home, display):
         only_window(person, "zenity")
+        time.sleep(1)  # until it is drawn
+        # Whoever types on as it opens agrees to nothing, nor does the button before the box.
+        person.type("no ")
+        person.press("Enter")
+        answer(person, AGREE)
         assert permission(home) is None
-        press_in(person, "zenity", "Tab", "Tab", "Enter")
+        answer(person, READ, AGREE)
+        if windows(person, "zenity"):  # the space had ticked the box
+            answer(person, READ, AGREE)
         permitted(home)
     receipt = consent_stands(home)
     assert receipt is not None
@@ -299,17 +307,19 @@ def test_whoever_does_not_agree_is_not_asked_again_but_can_ask(
 ) -> None:
     need("zenity")
     with tray(home, display):
-        press_in(person, "zenity", "Tab", "Enter")
+        only_window(person, "zenity")
+        time.sleep(1)
+        answer(person, REFUSE)
         soon(lambda: windows(person, "zenity") == [])
     with tray(home, display):
         only_window(person, "tacitly")
         time.sleep(1)
         assert windows(person, "zenity") == []
         choose(person, ASK)
-        press_in(person, "zenity", "Escape")
-        soon(lambda: windows(person, "zenity") == [])
+        only_window(person, "zenity")
         assert permission(home) is None
     assert read_receipts(home) == []
+    soon(lambda: windows(person, "zenity") == [])  # the question ends with who asks it
 
 
 def test_whoever_has_withdrawn_is_not_asked(

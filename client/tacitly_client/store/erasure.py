@@ -56,7 +56,7 @@ FRAME_EVENTS: Final = 1_024
 _PENDING_FILE: Final = "erasure.json"
 # How old capture's oldest event may be that it has not stored yet: it holds a run of 512
 # characters until two seconds after the last, each of them typed within two seconds of the other.
-_LATELY_NS: Final = 20 * 60 * 10**9
+LATELY_NS: Final = 20 * 60 * 10**9
 _LATELY_KEPT: Final = 8
 
 
@@ -137,7 +137,7 @@ def erase(
 
 def _lately(span: Span, at_ns: int) -> Iterator[Span]:
     """The part of a span, if any, that events still in memory at `at_ns` may belong to."""
-    since_ns = max(span.since_ns or 0, at_ns - _LATELY_NS)
+    since_ns = max(span.since_ns or 0, at_ns - LATELY_NS)
     until_ns = at_ns if span.until_ns is None else min(span.until_ns, at_ns)
     if since_ns < until_ns:
         yield Span(since_ns, until_ns, span.app)

@@ -10,8 +10,9 @@ from tacitly_client.files import PARTIAL_SUFFIX
 from tacitly_client.store.days import SEGMENTS, day_at, day_directories, live_segments
 from tacitly_client.store.disk import locked, shred
 from tacitly_client.store.dropped import forget_dropped, read_dropped
-from tacitly_client.store.erasure import erase, is_pending
-from tacitly_client.store.layout import read_layout
+from tacitly_client.store.erasure import LATELY_NS, erase, is_pending
+from tacitly_client.store.layout import read_layout, write_layout
+from tacitly_client.store.migration import migrate
 from tacitly_client.store.retention import Ages, Instant, read_ages, write_ages
 
 
@@ -26,19 +27,29 @@ def expire(store: Path, at: Instant | None = None) -> int:
             same. Or there is no store.
     """
     at = at or Instant.now()
+    migrate(store)
+    read_layout(store)
     with locked(store):
-        policy = read_layout(store).retention
+        layout = read_layout(store)
         for unfinished in store.glob(f"*{PARTIAL_SUFFIX}"):
             shred(unfinished)  # of a killed process: whoever writes one holds the lock
         ages = read_ages(store, at).looked(at, _named_days(store))
-        expired = ages.expired(policy)
+        expired = ages.expired(layout.retention)
         forget_dropped(store, lambda day: day.isoformat() in expired)
-        doomed = _segments_of(store, expired) + _beyond(store, policy.max_bytes, ages, expired)
+        doomed = _segments_of(store, expired) + _beyond(
+            store, layout.retention.max_bytes, ages, without=expired
+        )
         removed = 0
         if doomed or is_pending(store):
             removed = erase(store, segments=doomed, at_ns=at.wall_ns).segments
-        write_ages(store, ages.looked(at, _named_days(store)))
+        _forget_erasures(store, at)
+        look(store, at)
         return removed
+
+
+def look(store: Path, at: Instant) -> None:
+    """Let the store's clock go on, and keep no day's name that has nothing. Lock held alone."""
+    write_ages(store, read_ages(store, at).looked(at, _named_days(store)))
 
 
 def mark_trained(store: Path, days: Collection[date], at: Instant | None = None) -> None:
@@ -53,6 +64,16 @@ def mark_trained(store: Path, days: Collection[date], at: Instant | None = None)
         over = {day.isoformat() for day in days if day < today} & stored
         trained = tuple(sorted({*ages.trained, *over}))
         write_ages(store, msgspec.structs.replace(ages, trained=trained))
+
+
+def _forget_erasures(store: Path, at: Instant) -> None:
+    """What was erased longer ago than capture holds back names applications for nothing."""
+    layout = read_layout(store)
+    fresh = tuple(
+        span for span in layout.lately_erased if (span.until_ns or 0) > at.wall_ns - LATELY_NS
+    )
+    if fresh != layout.lately_erased:
+        write_layout(store, msgspec.structs.replace(layout, lately_erased=fresh))
 
 
 def _named_days(store: Path) -> set[str]:

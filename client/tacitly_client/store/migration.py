@@ -14,8 +14,7 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from tacitly_client.store.days import SEGMENTS
-from tacitly_client.store.disk import shred
+from tacitly_client.store.disk import locked, shred
 from tacitly_client.store.erasure import plan_key_change
 from tacitly_client.store.keys import best_custody, custody_for
 from tacitly_client.store.layout import LAYOUT_FILE, Layout, write_layout
@@ -28,27 +27,32 @@ _KEY_BYTES: Final = 32
 
 
 def migrate(store: Path) -> None:
-    """Steps 1 to 3; nothing if there is nothing to do. The caller holds the store's lock alone.
+    """Steps 1 to 3; nothing if there is nothing to do.
 
     Raises:
         StoreError: the old key is damaged, or the custody cannot be reached.
     """
     old = store / _KEY_FILE
-    if not old.exists() or not (store / SEGMENTS).is_dir():
+    if not old.exists():
         return
-    if not (store / LAYOUT_FILE).exists():
-        raw = old.read_bytes()
-        if len(raw) != _KEY_BYTES:
-            raise StoreError(f"{old} has {len(raw)} bytes instead of {_KEY_BYTES}; put it back")
-        key = X25519PrivateKey.from_private_bytes(raw)
-        layout = Layout(
-            store_id=secrets.token_hex(8),
-            custody=best_custody(),
-            public_key=key.public_key().public_bytes_raw(),
-            retention=RetentionPolicy(),
-        )
-        custody_for(layout.custody, store, layout.store_id).keep(key)
-        plan_key_change(store, key_id(key.public_key()))
-        write_layout(store, layout)
-    for name in (_KEY_FILE, _PUBLIC_FILE):
-        shred(store / name)
+    with locked(store):
+        if not (store / LAYOUT_FILE).exists():
+            _begin(store, old)
+        for name in (_KEY_FILE, _PUBLIC_FILE):
+            shred(store / name)
+
+
+def _begin(store: Path, old: Path) -> None:
+    raw = old.read_bytes()
+    if len(raw) != _KEY_BYTES:
+        raise StoreError(f"{old} has {len(raw)} bytes instead of {_KEY_BYTES}; put it back")
+    key = X25519PrivateKey.from_private_bytes(raw)
+    layout = Layout(
+        store_id=secrets.token_hex(8),
+        custody=best_custody(),
+        public_key=key.public_key().public_bytes_raw(),
+        retention=RetentionPolicy(),
+    )
+    custody_for(layout.custody, store, layout.store_id).keep(key)
+    plan_key_change(store, key_id(key.public_key()))
+    write_layout(store, layout)

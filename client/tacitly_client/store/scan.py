@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from tacitly_client.store.days import day_directories, live_segments
+from tacitly_client.store.days import day_directories
 from tacitly_client.store.erasure import Traces
 from tacitly_client.store.layout import Span, Vault
 from tacitly_client.store.segment import sealed_to
@@ -78,7 +78,7 @@ def prove(root: Path, store: EventStore, span: Span, traces: Traces) -> Proof:
     segments_left = [
         path
         for _, directory in day_directories(store.directory)
-        for path in live_segments(directory)
+        for path in sorted(directory.glob("*.seg"))
         if sealed_to(path) in traces.key_ids
     ]
     left = store.events(span.since_ns, span.until_ns, on_damage=lambda _damage: None)

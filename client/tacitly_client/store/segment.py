@@ -90,9 +90,13 @@ class SegmentWriter:
         try:
             # Unbuffered: a failed write must leave nothing behind that close() would retry.
             self._file = os.fdopen(_new_private(path), "wb", buffering=0)
+        except OSError as error:
+            raise write_error(path, error) from error
+        try:
             self._write(_header(key, public_key))
         except OSError as error:
-            path.unlink(missing_ok=True)
+            self._file.close()
+            path.unlink()
             raise write_error(path, error) from error
         sync_directory(path.parent)
 

@@ -37,7 +37,7 @@ from tacitly_client.store.days import (
 from tacitly_client.store.disk import locked
 from tacitly_client.store.dropped import forget_dropped
 from tacitly_client.store.erasure import FRAME_EVENTS, Erased, erase, is_pending
-from tacitly_client.store.expiry import expire
+from tacitly_client.store.expiry import expire, look
 from tacitly_client.store.keys import Custody, best_custody, custody_for
 from tacitly_client.store.layout import (
     LAYOUT_FILE,
@@ -139,9 +139,7 @@ class EventStore:
         Raises:
             StoreError: none there, or of a version that this program does not know.
         """
-        if (directory / SEGMENTS).is_dir():
-            with locked(directory):
-                migrate(directory)
+        migrate(directory)
         read_layout(directory)
         store = cls(directory, now=now, may_read=True)
         with suppress(StoreError, OSError):
@@ -227,8 +225,11 @@ class EventStore:
         self.close()
         span = Span(since_ns, until_ns, app)
         with locked(self.directory):
+            at = self._now()
             forget_dropped(self.directory, lambda day: span.covers(*local_bounds_ns(day)))
-            return erase(self.directory, [span], at_ns=self._now().wall_ns)
+            erased = erase(self.directory, [span], at_ns=at.wall_ns)
+            look(self.directory, at)
+            return erased
 
     @property
     def retention(self) -> RetentionPolicy:

@@ -6,12 +6,14 @@ ask; the menu offers it. Where there is no zenity the commands do the same: `tac
 give` and `tacitly-agent show`.
 """
 
+import os
 import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from tacitly_client.asking import agree, capture_asked, chosen_in_words
 from tacitly_client.consent import Asked, consent_stands, read_receipts
@@ -19,6 +21,7 @@ from tacitly_client.files import write_whole
 from tacitly_client.home import AgentHome
 from tacitly_client.notice import Language, words
 from tacitly_common.errors import TacitlyError
+from tacitly_common.processes import end_with_parent
 
 _AGREED: Final = 0
 _READING: Final = ("--text-info", "--font", "monospace 10", "--width", "720", "--height", "760")
@@ -52,22 +55,23 @@ class Windows:
             return
         write_whole(self._home.asked, _shown(asked).encode())
         said = words(asked.language)
-        buttons = ("--ok-label", said.agree, "--cancel-label", said.refuse)
+        # Without the box the Enter of somebody who is typing as it opens would be an answer.
+        buttons = ("--checkbox", said.read, "--ok-label", said.agree, "--cancel-label", said.refuse)
         text = ("--title", said.title, "--filename", str(self._home.asked))
         self._asked = asked
-        self._question = subprocess.Popen([self._zenity, *_READING, *text, *buttons])
+        self._question = _started([self._zenity, *_READING, *text, *buttons])
 
     def show_stored(self) -> None:
         """Show what `tacitly-agent show` says. It goes through a pipe, not through a file."""
         if self._zenity is None:
             return
         agent = [sys.executable, "-P", "-m", "tacitly_client"]
-        says = subprocess.Popen(
+        says = _started(
             [*agent, "show", "--home", str(self._home.root)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        reads = subprocess.Popen([self._zenity, *_READING, "--title", "Tacitly"], stdin=says.stdout)
+        reads = _started([self._zenity, *_READING, "--title", "Tacitly"], stdin=says.stdout)
         if says.stdout is not None:
             says.stdout.close()
         self._others += [says, reads]
@@ -99,6 +103,11 @@ class Windows:
             captures = [each for each in read_receipts(self._home) if each.plan_hash is None]
             return bool(captures) and not captures[-1].stands
         return False
+
+
+def _started(command: list[str], **streams: Any) -> subprocess.Popen[bytes]:
+    """A program that ends with this process: nobody would hear what is answered to it later."""
+    return subprocess.Popen(command, preexec_fn=partial(end_with_parent, os.getpid()), **streams)
 
 
 def _shown(asked: Asked) -> str:
