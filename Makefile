@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DATA ?=
+CAPTURE ?=
 
 .PHONY: demo test lint bench results proto lock words install clean
 demo: install
-	$(BIN)/tacitly-sim demo --out out/demo $(if $(DATA),--data-dir $(DATA))
+	$(BIN)/tacitly-sim demo --out out/demo $(if $(DATA),--data-dir $(DATA)) $(if $(CAPTURE),--capture)
 
 # Two workers, a file to a worker: much of the time is spent waiting for real processes.
 test: install lint

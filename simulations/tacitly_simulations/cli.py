@@ -43,8 +43,20 @@ def main() -> None:
 )
 @click.option("--agents", type=click.IntRange(min=8), default=8, show_default=True)
 @click.option("--rounds", type=click.IntRange(min=1), default=8, show_default=True)
-def demo(data_dir: Path | None, out: Path, agents: int, rounds: int) -> None:
+@click.option(
+    "--capture",
+    is_flag=True,
+    help="Two agents that capture what a program types on X displays of their own (needs xvfb).",
+)
+def demo(data_dir: Path | None, out: Path, agents: int, rounds: int, capture: bool) -> None:
     """Run a real deployment on this machine: server, agents, budgets, report."""
+    if capture:
+        from tacitly_simulations.demo.captured import run_captured_demo
+
+        if data_dir is not None:
+            raise click.UsageError("--capture makes its own events; leave out --data-dir")
+        run_captured_demo(out, rounds=rounds)
+        return
     from tacitly_simulations.demo.demo import run_demo
 
     run_demo(out, data_dir=data_dir, agents=agents, rounds=rounds)

@@ -77,17 +77,27 @@ class Deployment:
         Raises:
             DeploymentError: a command failed.
         """
+        deployment = cls.prepare(root, plan, campaigns=campaigns)
+        try:
+            deployment.start_campaign(plan, model)
+        except BaseException:
+            deployment.stop()
+            raise
+        return deployment
+
+    @classmethod
+    def prepare(cls, root: Path, plan: CampaignPlan, *, campaigns: int = 1) -> Self:
+        """Initialise and start the server; no campaign was proposed yet. Else as `create`.
+
+        Raises:
+            DeploymentError: a command failed.
+        """
         root.mkdir(parents=True, exist_ok=True)
         server, office = ServerHome(root / "server"), Office(root / "officers", _run)
         deployment = cls(root, plan, _free_port(), _free_port(), server, office)
         deployment._server_command("init")
         office.begin_log(server.root, policy_for(plan, campaigns=campaigns))
         deployment.start_server()
-        try:
-            deployment.start_campaign(plan, model)
-        except BaseException:
-            deployment.stop()
-            raise
         return deployment
 
     def start_campaign(self, plan: CampaignPlan, model: NDArray[np.float32]) -> None:
@@ -134,35 +144,57 @@ class Deployment:
         self.start_server()
 
     def add_agent(self, name: str, events: Iterable[Event], *, poll_seconds: float = 0.5) -> Agent:
-        """Invite a person, enrol an agent, fill its store by replay and join the campaign.
+        """Enrol an agent, fill its store by replay and join the campaign.
 
         Raises:
             DeploymentError: a command failed.
         """
-        home = AgentHome(self.root / "agents" / name)
-        home.root.parent.mkdir(exist_ok=True)
-        invitation = home.root.with_suffix(".invitation")
+        agent = self.enrol(name, poll_seconds=poll_seconds)
+        recording = b"\n".join(to_json_line(event) for event in events)
+        self.run_agent_command(agent, "replay", "-", stdin=recording)
+        self.join(agent)
+        return agent
+
+    def enrol(self, name: str, *, poll_seconds: float = 0.5) -> Agent:
+        """Invite a person and enrol an agent of theirs.
+
+        Raises:
+            DeploymentError: a command failed.
+        """
+        agent = Agent(name, AgentHome(self.root / "agents" / name))
+        agent.home.root.parent.mkdir(exist_ok=True)
+        invitation = agent.home.root.with_suffix(".invitation")
         invitation.write_bytes(
             self._server_command("invite", "--person", name, "--address", "127.0.0.1")
         )
-        _run(
-            [
-                "tacitly-agent", "enrol", str(invitation),
-                "--home", str(home.root),
-                "--lifetime-epsilon", self._campaign_epsilon(),
-                "--poll-seconds", str(poll_seconds),
-                "--idle-poll-seconds", str(poll_seconds),
-                "--heartbeat-seconds", "10",
-                # Nobody sits at these machines.
-                "--train-when", "always",
-            ]
+        self.run_agent_command(
+            agent,
+            "enrol", str(invitation),
+            "--lifetime-epsilon", self._campaign_epsilon(),
+            "--poll-seconds", str(poll_seconds),
+            "--idle-poll-seconds", str(poll_seconds),
+            "--heartbeat-seconds", "10",
+            # Nobody sits at these machines.
+            "--train-when", "always",
         )  # fmt: skip
-        recording = b"\n".join(to_json_line(event) for event in events)
-        _run(["tacitly-agent", "replay", "--home", str(home.root), "-"], recording)
-        _run(["tacitly-agent", "join", self.plan.hash, "--home", str(home.root), "--yes"])
-        agent = Agent(name, home)
         self.agents.append(agent)
         return agent
+
+    def join(self, agent: Agent) -> None:
+        """Have an agent's person join the campaign.
+
+        Raises:
+            DeploymentError: it was refused.
+        """
+        self.run_agent_command(agent, "join", self.plan.hash, "--yes")
+
+    def run_agent_command(self, agent: Agent, *arguments: str, stdin: bytes = b"") -> bytes:
+        """The standard output of a `tacitly-agent` command for an agent.
+
+        Raises:
+            DeploymentError: it failed.
+        """
+        return _run(["tacitly-agent", *arguments, "--home", str(agent.home.root)], stdin)
 
     def start_agents(self) -> None:
         """Start every agent that does not run."""
@@ -170,16 +202,24 @@ class Deployment:
             if agent.process is None or agent.process.poll() is not None:
                 self.start_agent(agent)
 
-    def start_agent(self, agent: Agent) -> None:
-        """Start one agent's process."""
-        agent.process = self._start(
-            agent.name, ["tacitly-agent", "run", "--home", str(agent.home.root)]
-        )
+    def start_agent(self, agent: Agent, *, display: str = "") -> None:
+        """Start one agent's process; one with a display takes a program there for a person."""
+        home = str(agent.home.root)
+        if display:
+            program = "tacitly_simulations.demo.desktop_agent"
+            command = [Path(sys.executable).name, "-P", "-m", program, home]
+            agent.process = self._start(agent.name, command, DISPLAY=display)
+        else:
+            command = ["tacitly-agent", "run", "--home", home]
+            agent.process = self._start(agent.name, command)
+
+    def stop_agents(self) -> None:
+        """End every agent that runs: first asked, then killed."""
+        _end([agent.process for agent in self.agents if agent.process is not None])
 
     def stop(self) -> None:
         """End agents, then the server: first asked, then killed."""
-        running = [agent.process for agent in self.agents if agent.process is not None]
-        _end(running)
+        self.stop_agents()
         if self.supervisor is not None:
             _end([self.supervisor])
 
@@ -202,7 +242,7 @@ class Deployment:
     def _server_command(self, *arguments: str) -> bytes:
         return _run(["tacitly-server", *arguments, "--home", str(self.server.root)])
 
-    def _start(self, name: str, command: list[str]) -> subprocess.Popen[bytes]:
+    def _start(self, name: str, command: list[str], **environ: str) -> subprocess.Popen[bytes]:
         log = self._log(name)
         log.parent.mkdir(exist_ok=True)
         with log.open("ab") as output:
@@ -211,7 +251,7 @@ class Deployment:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=_environment(),
+                env={**_environment(), **environ},
                 # Ctrl-C reaches the demo, which then stops its parts in order.
                 start_new_session=True,
             )
