@@ -124,21 +124,6 @@ def run(home: Path, no_capture: bool) -> None:
     supervise(AgentHome(home), parts_for(os.environ, capture=not no_capture))
 
 
-@cli.command()
-@home_option
-def capture(home: Path) -> None:
-    """Capture your own input until stopped, while the tray shows it and you consent to it."""
-    from tacitly_client.home import AgentHome
-    from tacitly_client.sandbox import confine, inner_rules
-
-    place = AgentHome(home)
-    confine(inner_rules(place))
-
-    from tacitly_client.capture.main import run_capture
-
-    run_capture(place)
-
-
 @cli.command("browser-install")
 @home_option
 def browser_install(home: Path) -> None:

@@ -167,23 +167,23 @@ def browsers(place: Place) -> Finding:
 
 
 def keyring(place: Place) -> Finding:
-    """Where a key can be kept beside a file."""
-    if "DBUS_SESSION_BUS_ADDRESS" not in place.environ:
-        return Finding(Health.NOTE, "no session bus, so no keyring: the store's key is in a file")
-    owned = _ask_bus(
-        "org.freedesktop.DBus",
-        "/org/freedesktop/DBus",
-        "NameHasOwner",
-        "s",
-        ("org.freedesktop.secrets",),
-    )
-    if not owned:
+    """Whether the store's key can be had, and how well it is kept."""
+    from tacitly_client.store.keys import Custody, best_custody
+    from tacitly_client.store.layout import read_layout
+
+    if read_layout(place.home.store).custody is Custody.FILE:
         return Finding(
             Health.NOTE,
-            "no keyring answers: the store's key is in a file, which a stolen disk gives away",
-            "encrypt the disk, or log in to a desktop with a keyring before enrolling",
+            "the store's key is in a file: a stolen disk that is not encrypted gives it away",
+            "encrypt the disk; a store that is made where a keyring is open uses that",
         )
-    return _ok("a keyring answers")
+    if best_custody() is not Custody.KEYRING:
+        return Finding(
+            Health.PROBLEM,
+            "the keyring with the store's key does not answer: nothing stored can be read",
+            "log in to your desktop, and unlock the keyring",
+        )
+    return _ok("an open keyring has the store's key")
 
 
 def clock(place: Place) -> Finding:

@@ -50,6 +50,7 @@ VICTIMS = (
 )
 # A tick, a write, and what a busy machine adds.
 SLACK_SECONDS = 1.0
+PAUSE_SECONDS = (0.0, 5.0)
 PATIENCE_SECONDS = 120.0
 
 
@@ -211,7 +212,7 @@ def test_kills_lose_the_unflushed_seconds_no_frame_and_no_charge(
         for thread in (typist, watcher, rounds):
             thread.start()
         while killed.total() < KILLS:
-            time.sleep(chosen.uniform(0.0, 2.0))
+            time.sleep(chosen.uniform(*PAUSE_SECONDS))
             victim = chosen.choice(VICTIMS)
             pid = agent.pid(victim)
             if pid is None:

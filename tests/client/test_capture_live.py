@@ -28,6 +28,7 @@ from tacitly_client.capture.process import FRAME_EVENTS
 from tacitly_client.capture.state import Doing, read_state
 from tacitly_client.home import AgentHome
 from tacitly_client.store import Damage, EventStore
+from tacitly_common.errors import ValidationError
 from tacitly_common.events import Event, EventKind
 from x_display import CODES, KEY_DOWN, KEY_UP, MOTION, Person, Server, need, server
 
@@ -295,7 +296,7 @@ def test_the_process_leaves_no_core_and_is_the_only_one(home: AgentHome, display
         (line,) = [each for each in limits.splitlines() if "core file size" in each]
         assert line.split()[4:6] == ["0", "0"]
         second = start(home, display)
-        assert second.wait(20) == 1
+        assert second.wait(20) == ValidationError.exit_code
         assert "another capture process runs" in (home.root / "capture.log").read_text()
 
 

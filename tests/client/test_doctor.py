@@ -23,6 +23,8 @@ from tacitly_client.doctor import Finding, Health, Place, examine
 from tacitly_client.home import AgentHome, read_settings
 from tacitly_client.now import locks
 from tacitly_client.processes import only_process
+from tacitly_client.store.keys import Custody
+from tacitly_client.store.layout import read_layout, write_layout
 from tacitly_server import certificates
 
 NOW_NS = int(datetime.now(UTC).timestamp() * 1e9)
@@ -84,14 +86,19 @@ def test_a_session_bus_without_accessibility_or_keyring_is_found(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert doctor.accessibility(place).health is Health.NOTE
-    assert doctor.keyring(place).health is Health.NOTE
     address = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere"}
     for name, value in address.items():
         monkeypatch.setenv(name, value)
     there = Place(place.home, address, place.clock, place.user)
     assert doctor.accessibility(there).health is Health.PROBLEM
     assert "at-spi2-core" in doctor.accessibility(there).fix
-    assert doctor.keyring(there).health is Health.NOTE
+    layout = read_layout(place.home.store)
+    for custody in (Custody.FILE, Custody.KEYRING):
+        write_layout(place.home.store, msgspec.structs.replace(layout, custody=custody))
+        if custody is Custody.FILE:
+            assert doctor.keyring(there).health is Health.NOTE
+    found = doctor.keyring(there)
+    assert (found.health, "does not answer" in found.found) == (Health.PROBLEM, True)
 
 
 def test_a_browser_that_does_not_know_the_agent_is_found(place: Place) -> None:

@@ -10,14 +10,18 @@ from pathlib import Path
 import pytest
 
 import inside
-from homes import make_home, training_plan
+from homes import make_home, model_bytes, training_plan
 from stock_flower import eventually
 from tacitly_client import sandbox
 from tacitly_client.home import AgentHome
 from tacitly_client.local_socket import connect
 from tacitly_client.node.identity import create_node_key
+from tacitly_client.node.vault_link import TrainerLink
 from tacitly_client.sandbox import Confinement, Rules, confine
-from tacitly_client.training.pipe import TRAIN
+from tacitly_client.training.pipe import TRAIN, Job
+from tacitly_common.campaign import read_plan
+from tacitly_common.processes import living_children
+from tacitly_common.wire.codes import ReplyCode
 
 DENIED = {"EACCES", "EPERM", "EXDEV"}
 NO_INTERNET = {"internet", "internet 6", "packets", "io_uring"}
@@ -123,6 +127,30 @@ def test_a_trainer_is_held_to_its_vaults_rules(home: AgentHome) -> None:
     # This one forbids itself no dumps, and the vault, its parent, is held to the same rules.
     assert denied | {"leave a core", "read other's memory"} == NO_INTERNET | NOBODY_MAY
     assert {what for what, came in told.items() if came == "done"} >= INNER_MAY
+
+
+def test_a_trainer_trains_all_the_same(home: AgentHome) -> None:
+    """The shipped vault and trainer, under the rules: torch needs no more than they leave."""
+    plan = read_plan(home.plan)
+    command = [sys.executable, "-P", "-m", "tacitly_client.daemon.vault_main"]
+    with subprocess.Popen([*command, "--home", str(home.root)]) as vault:
+        link = TrainerLink(
+            home.vault_socket,
+            coordinates=plan.model.trainable_parameters,
+            stopped=lambda: False,
+        )
+        try:
+            job = Job(plan_hash=plan.hash, round=1, attempt=1)
+            reply = link.train(job, model_bytes(plan), deadline_seconds=120)
+            assert reply.code is ReplyCode.OK
+            (trainer,) = living_children(vault.pid)
+            status = Path(f"/proc/{trainer}/status").read_text().splitlines()
+            assert "NoNewPrivs:\t1" in status
+            assert "Seccomp:\t2" in status
+        finally:
+            link.close()
+            vault.terminate()
+            assert vault.wait(60) == 0
 
 
 def test_rules_come_before_threads(tmp_path: Path) -> None:

@@ -6,17 +6,21 @@ import multiprocessing
 import os
 import random
 import re
+import resource
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
+from pathlib import Path
 
+import msgspec
 import pytest
 
 from homes import JOB_COST, make_home, model_bytes, training_plan
-from tacitly_client.home import AgentHome
+from tacitly_client.home import AgentHome, TrainWhen, read_settings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
 from tacitly_client.training import attempt as attempts
 from tacitly_client.training import pipe
@@ -67,6 +71,53 @@ def results(output: bytes) -> list[tuple[Result, bytes]]:
     while (frame := read_frame(stream, Result, max_body_bytes=BODY_BYTES)) is not None:
         found.append(frame)
     return found
+
+
+@contextlib.contextmanager
+def ready(home: AgentHome, *arguments: str) -> Iterator[int]:
+    """A trainer that waits for jobs: its process id."""
+    command = [*COMMAND, str(home.root), *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as process:
+        try:
+            assert process.stdout.read(len(READY)) == READY
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(("when", "nice"), [(TrainWhen.IDLE, 19), (TrainWhen.ALWAYS, 0)])
+def test_it_is_nice_where_somebody_may_be_at_work_and_its_memory_is_bounded(
+    tmp_path: Path, when: TrainWhen, nice: int
+) -> None:
+    home = make_home(tmp_path / "agent", PLAN)
+    changed = msgspec.structs.replace(read_settings(home), train_when=when)
+    home.settings.write_bytes(msgspec.json.encode(changed))
+    ours = os.getpriority(os.PRIO_PROCESS, 0)
+    with ready(home) as process:
+        assert os.getpriority(os.PRIO_PROCESS, process) == max(ours, min(19, ours + nice))
+        data_bytes = resource.prlimit(process, resource.RLIMIT_DATA)
+        assert data_bytes == (2 * 2**30, 2 * 2**30)
+        assert resource.prlimit(process, resource.RLIMIT_CORE) == (0, 0)
+
+
+def test_it_dies_with_its_vault_even_while_it_stands_still(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "agent", PLAN)
+    program = (
+        "import subprocess, sys, os, signal\n"
+        "command = [*sys.argv[1:], '--parent-pid', str(os.getpid())]\n"
+        "child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "child.stdout.read(1)\n"
+        "child.send_signal(signal.SIGSTOP)\n"
+        "print(child.pid, flush=True)\n"
+        "signal.pause()\n"
+    )
+    command = [sys.executable, "-c", program, *COMMAND, str(home.root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as vault:
+        trainer = os.pidfd_open(int(vault.stdout.readline()))
+        vault.kill()
+        assert select.select([trainer], [], [], 60)[0], "it has outlived its vault"
+        os.close(trainer)
 
 
 def test_jobs_written_at_once_are_answered_and_no_job_for_a_while_ends_it(tmp_path):

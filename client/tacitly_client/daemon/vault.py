@@ -241,13 +241,13 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 def worker_command(home: AgentHome) -> tuple[str, ...]:
     """The trainer that is installed beside this program, to end with this process."""
-    worker = (sys.executable, "-m", "tacitly_client.training.worker")
+    worker = (sys.executable, "-P", "-m", "tacitly_client.training.worker")
     return (*worker, "--home", str(home.root), "--parent-pid", str(os.getpid()))
 
 
 def report_command(home: AgentHome) -> tuple[str, ...]:
     """What tells how far the ledger is."""
-    return (sys.executable, "-m", "tacitly_client.ledger_report", str(home.ledger))
+    return (sys.executable, "-P", "-m", "tacitly_client.ledger_report", str(home.ledger))
 
 
 def expire_command(home: AgentHome) -> list[str]:
