@@ -106,6 +106,12 @@ def test_withdrawing_needs_no_network_and_ends_campaigns_too(tmp_path: Path) -> 
     assert not home.egress_journal.exists()
 
 
+def test_withdrawing_where_nothing_was_given_is_no_error(tmp_path: Path) -> None:
+    result = run(AgentHome(tmp_path / "nowhere"), "consent", "withdraw")
+    assert result.exit_code == 0
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_damaged_receipts_are_named_and_can_be_replaced(home: AgentHome) -> None:
     run(home, "consent", "give", "--yes")
     home.consent.write_bytes(home.consent.read_bytes()[:-9])
