@@ -324,7 +324,7 @@ def test_the_ledgers_report_comes_by_the_same_way(trainers: Trainers) -> None:
 
 def test_without_a_ledger_there_is_no_report(trainers: Trainers) -> None:
     trainers.home.ledger.unlink()
-    with pytest.raises(LedgerError, match=r"trainer\.log"):
+    with pytest.raises(LedgerError, match="ledger verify"):
         ask_vault(trainers.home.vault_socket)
 
 
