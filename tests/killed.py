@@ -19,7 +19,7 @@ def killed_before(step: int, action: Callable[..., None], *arguments: Any) -> bo
 
     False if it was done with fewer.
     """
-    _PROCESSES.set_forkserver_preload(["tacitly_client.store"])
+    _PROCESSES.set_forkserver_preload(["__main__", "tacitly_client.store"])
     process = _PROCESSES.Process(target=_run, args=(step, action, arguments), daemon=True)
     process.start()
     process.join(_PATIENCE_SECONDS)

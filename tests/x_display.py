@@ -20,7 +20,7 @@ import xcffib.xtest
 
 PACKAGES: Final = (
     "xvfb openbox xterm x11-xkb-utils x11-xserver-utils dbus at-spi2-core python3-gi "
-    "gir1.2-gtk-3.0 python3-pyqt5 python3-tk chromium gdb"
+    "gir1.2-gtk-3.0 python3-pyqt5 python3-tk chromium gdb tint2 zenity"
 )
 KEY_DOWN, KEY_UP, BUTTON_DOWN, BUTTON_UP, MOTION = 2, 3, 4, 5, 6
 WIDTH, HEIGHT = 1280, 1024

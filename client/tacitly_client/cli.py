@@ -21,6 +21,7 @@ from tacitly_client.control_commands import (
     resume,
 )
 from tacitly_client.options import home_option
+from tacitly_client.processing_record import processing_record
 from tacitly_client.status import status
 from tacitly_client.store_commands import erase, export, retention, show
 from tacitly_common.command import run_command
@@ -205,7 +206,7 @@ def withdraw(home: Path, yes: bool) -> None:
 
 
 for command in (
-    *(campaigns, consent, join, leave, status),
+    *(campaigns, consent, join, leave, processing_record, status),
     *(config, doctor, exclude, install_units, pause, resume),
     *(show, export, erase, retention),
 ):

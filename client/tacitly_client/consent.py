@@ -213,6 +213,8 @@ def withdraw(home: AgentHome, *, now: datetime, capture: bool = True) -> list[Re
         OSError: neither was possible.
     """
     remove(home.plan)
+    if not home.consent.exists():
+        return []
     try:
         with only_writer(home.consent):
             return _withdraw(home, capture, now)

@@ -259,8 +259,19 @@ def server(place: Place) -> Finding:
         )
 
 
+def consent(place: Place) -> Finding:
+    """Whether anything may be captured; no consent is nothing that has to be mended."""
+    from tacitly_client.consent import capture_consent
+
+    if (why_not := capture_consent(place.home).why_not) == "":
+        return _ok("you agreed to capture")
+    how = "read what is asked: `tacitly-agent consent give`"
+    return Finding(Health.NOTE, f"nothing is captured: {why_not}", how)
+
+
 CHECKS: Final[Mapping[str, Check]] = {
     "set up": enrolled,
+    "consent": consent,
     "processes": running,
     "permissions": permissions,
     "desktop": desktop,

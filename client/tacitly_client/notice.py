@@ -21,13 +21,12 @@ from typing import Final
 
 import msgspec
 
+from tacitly_client.store.retention import RetentionPolicy
 from tacitly_common.campaign import Level
 from tacitly_common.contract.log import Contract
 from tacitly_common.errors import TacitlyError
 from tacitly_common.purposes import Purpose
 
-# The most days that any event is kept.
-RETENTION_DAYS: Final = 7
 _INDENT: Final = "  - "
 _COLUMNS: Final = 78
 # After the indent, and after a list's dash or a table's first column.
@@ -135,7 +134,7 @@ def notice_text(terms: Terms, language: Language) -> str:
         delta=f"{terms.delta:f}",
         workers_informed=terms.workers_informed,
         contact=terms.contact,
-        retention_days=RETENTION_DAYS,
+        retention_days=RetentionPolicy().cap_days,
     )
     return "".join(f"{_wrapped(line)}\n" for line in text.splitlines())
 
@@ -143,6 +142,11 @@ def notice_text(terms: Terms, language: Language) -> str:
 def notice_hash(text: str) -> str:
     """SHA-256, hex, of what was shown."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def template_hash(language: Language) -> str:
+    """SHA-256, hex, of a notice's text before anything of an organisation stands in it."""
+    return notice_hash(_read(f"notice.{language}.txt"))
 
 
 def words(language: Language) -> Words:

@@ -47,9 +47,13 @@ class JoinedCampaign(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `events_stored` is None if the store cannot be read."""
+    """All of it. `events_stored` is None if the store cannot be read.
+
+    `no_consent` is why nothing may be captured; None: consent to capture stands.
+    """
 
     now: Now
+    no_consent: str | None
     organisation: str
     log_length: int
     log_problem: str | None
@@ -100,6 +104,7 @@ def status(home: Path, as_json: bool) -> None:
 def _status(place: "AgentHome", stored: int | None) -> Status:
     from tacitly_client.campaigns import joined_plan
     from tacitly_client.capture.clock import SystemClock
+    from tacitly_client.consent import capture_consent
     from tacitly_client.contract_store import ContractStore
     from tacitly_client.home import read_settings
     from tacitly_client.ledger import DeviceLedger
@@ -116,6 +121,7 @@ def _status(place: "AgentHome", stored: int | None) -> Status:
     with DeviceLedger.open(place.ledger) as ledger:
         return Status(
             now=read_now(place, SystemClock()),
+            no_consent=capture_consent(place).why_not or None,
             organisation=contract.organisation,
             log_length=contract.length,
             log_problem=None if problem is None else problem.name,
@@ -163,7 +169,7 @@ def _budget(spent_nano_rho: int, cap_nano_rho: int, delta: "Decimal") -> Budget:
 def _print(place: "AgentHome", now: Status) -> None:
     from tacitly_client.show import text
 
-    _print_now(now.now)
+    _print_now(now.now, now.no_consent)
     stored = "unreadable" if now.events_stored is None else now.events_stored
     click.echo(f"organisation      {now.organisation} ({now.log_length} entries of officers' log)")
     if now.log_problem is not None:
@@ -190,9 +196,10 @@ def _print(place: "AgentHome", now: Status) -> None:
         )
 
 
-def _print_now(now: Now) -> None:
+def _print_now(now: Now, no_consent: str | None) -> None:
     waits = ", ".join(each.value for each in now.training_waits_for)
     click.echo(f"capture           {now.headline}")
+    click.echo(f"consent           {f'none: {no_consent}' if no_consent else 'stands'}")
     click.echo(f"training          {now.training.value}{f': {waits}' if waits else ''}")
     click.echo(
         f"processes         {', '.join(now.processes) or 'none; `tacitly-agent run` starts them'}"

@@ -97,7 +97,10 @@ def test_status_says_first_what_is_captured(home: AgentHome) -> None:
     run(home, "pause", "--for", "1h")
     lines = run(home, "status").output.splitlines()
     assert lines[0].startswith("capture           paused until 20")
-    assert lines[1] == "training          no round at the moment"
-    assert lines[2].startswith("processes         none")
-    now = json.loads(run(home, "status", "--format", "json").output)["now"]
+    assert lines[1] == "consent           none: you have not been asked yet"
+    assert lines[2] == "training          no round at the moment"
+    assert lines[3].startswith("processes         none")
+    document = json.loads(run(home, "status", "--format", "json").output)
+    assert document["no_consent"] == "you have not been asked yet"
+    now = document["now"]
     assert (now["capture"], now["paused"], now["processes"]) == ("not running", True, [])

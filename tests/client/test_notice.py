@@ -8,7 +8,6 @@ import pytest
 
 from officers import AT, Log, genesis, lax_policy
 from tacitly_client.notice import (
-    RETENTION_DAYS,
     Language,
     NoticeError,
     Terms,
@@ -18,6 +17,7 @@ from tacitly_client.notice import (
     words,
 )
 from tacitly_client.redaction import ContentLevel
+from tacitly_client.store import RetentionPolicy
 from tacitly_common.accounting.odds import gaussian_mu, share_caught
 from tacitly_common.accounting.subject import cap_nano_rho
 from tacitly_common.contract.acts import begin
@@ -45,7 +45,7 @@ def terms(**changes: object) -> Terms:
 def test_the_notice_says_what_the_law_asks_for(language: Language) -> None:
     text = notice_text(terms(), language)
     flat = " ".join(text.split())
-    stated = ["Example", "321", f" {RETENTION_DAYS} ", "8", "2.5", "0.000001", "WA-1"]
+    stated = ["Example", "321", f" {RetentionPolicy().cap_days} ", "8", "2.5", "0.000001", "WA-1"]
     stated += ["privacy@example.org", "egress.jsonl", "tacitly-agent consent withdraw"]
     stated += [*ContentLevel, *words(language).purposes.values()]
     assert [each for each in stated if each not in flat] == []

@@ -6,70 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from former_store import make_former_store
 from killed import killed_before
-from tacitly_client.store import EventStore, StoreError, expire, mark_trained
-from tacitly_client.store.days import DAY_NS, day_at
+from store_acts import (
+    append,
+    erase_a_day_from_its_second_key_on,
+    erase_application,
+    expire_trained,
+    only_open,
+    three_days,
+    two_former_days,
+)
+from tacitly_client.store import EventStore, StoreError
 from tacitly_client.store.erasure import is_pending
 from tacitly_client.store.layout import Vault
 from tacitly_client.store.segment import read_segment
-from tacitly_common.events import Event, EventKind
 from tacitly_simulations.bench.store_kills import Place, run
-
-SECOND_NS = 10**9
-
-
-def typed(day: int, text: str) -> list[Event]:
-    """A key a second, from midnight on."""
-    return [
-        Event(EventKind.KEY_DOWN, n, day * DAY_NS + n * SECOND_NS, key=key, app="editor")
-        for n, key in enumerate(text)
-    ]
 
 
 def keys(store: Path) -> str:
     with EventStore.open(store) as opened:
         return "".join(event.key for event in opened.events())
-
-
-def three_days(store: Path) -> None:
-    """The middle one in two segments, of two frames and one."""
-    with EventStore.create(store) as made:
-        made.append(typed(100, "abc"))
-        made.append(typed(101, "def"))
-        made.append(typed(101, "xyz"))
-    with EventStore.open_to_append(store) as made:
-        made.append(typed(101, "uvw"))
-        made.append(typed(102, "ghi"))
-
-
-def two_former_days(store: Path) -> None:
-    make_former_store(store, [typed(100, "abc"), typed(101, "def")])
-
-
-def append(store: Path) -> None:
-    with EventStore.open_to_append(store) as opened:
-        opened.append(typed(103, "jkl"))
-
-
-def erase_a_day_from_its_second_key_on(store: Path) -> None:
-    start_ns = typed(101, "a")[0].wall_ns + SECOND_NS
-    with EventStore.open(store) as opened:
-        opened.erase(start_ns, start_ns + DAY_NS)
-
-
-def erase_application(store: Path) -> None:
-    with EventStore.open(store) as opened:
-        opened.erase(app="editor")
-
-
-def expire_trained(store: Path) -> None:
-    mark_trained(store, [day_at(100 * DAY_NS), day_at(101 * DAY_NS)])
-    expire(store)
-
-
-def only_open(store: Path) -> None:
-    EventStore.open(store).close()
 
 
 def assert_opens_nothing(store: Path, copy: Path) -> None:

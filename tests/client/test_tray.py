@@ -361,6 +361,9 @@ def test_when_the_server_goes_so_does_the_permission(willing: AgentHome) -> None
         permitted(willing)
         own.kill()
         assert process.wait(60) == 1
+    log = (willing.root / "tray.log").read_text()
+    assert log.endswith("tacitly-agent: the X server is gone, and with it the indicator\n")
+    assert "Traceback" not in log
     assert permission(willing) is None
 
 

@@ -12,6 +12,7 @@ from plans import small_plan
 from tacitly_common.campaign import (
     CohortPlan,
     PlanError,
+    References,
     SubjectMechanism,
     check_epsilon,
     parse_plan,
@@ -32,6 +33,14 @@ def test_the_hash_names_the_canonical_bytes_whatever_the_layout_read() -> None:
     assert plan.hash == hashlib.sha256(plan.to_json()).hexdigest()
     pretty = msgspec.json.format(plan.to_json(), indent=4)
     assert parse_plan(pretty).hash == plan.hash
+
+
+@pytest.mark.parametrize("missing", ["dpia", "works_agreement"])
+@pytest.mark.parametrize("value", ["", "  ", "x" * 201])
+def test_a_plan_says_where_assessment_and_agreement_are_filed(missing: str, value: str) -> None:
+    filed = {"dpia": "DPIA-1", "works_agreement": "WA-1"} | {missing: value}
+    with pytest.raises(PlanError, match=f"references.{missing} must say"):
+        small_plan(references=References(**filed))
 
 
 def test_any_changed_field_changes_the_hash() -> None:

@@ -21,7 +21,7 @@ from tacitly_common.contract.grant import (
 )
 from tacitly_common.contract.judge import judge_campaign, judge_round, plan_of
 from tacitly_common.contract.log import plan_hash_of
-from tacitly_common.contract.policy import Policy, judge_plan
+from tacitly_common.contract.policy import Policy, judge_plan, parse_policy
 from tacitly_common.contract.signatures import public_hex
 from tacitly_common.errors import ValidationError
 from tacitly_common.wire.codes import ReplyCode
@@ -114,6 +114,22 @@ def test_no_plan_leaves_the_policy(policy: dict[str, object], code: ReplyCode) -
     assert judge_plan(PLAN, lax_policy(**policy)) is code
     log = Log([begin(genesis(policy=lax_policy(**policy)), at=AT)]).start(PLAN)
     assert judge_campaign(log.contract, PLAN.hash, now=AT) is code
+
+
+@pytest.mark.parametrize("purpose", ["productivity-score", "emotion", "stress", "idle-time", ""])
+def test_no_policy_can_allow_a_purpose_that_is_not_on_the_list(purpose: str) -> None:
+    with pytest.raises(ValidationError, match="closed list"):
+        lax_policy(purposes=(purpose,))
+    document = msgspec.json.encode(msgspec.to_builtins(lax_policy()) | {"purposes": [purpose]})
+    with pytest.raises(ValidationError, match="closed list"):
+        parse_policy(document)
+
+
+@pytest.mark.parametrize("told", ["x" * 201, " WA-1", "two\nlines"])
+def test_what_people_are_told_is_one_line(told: str) -> None:
+    for field in ("workers_informed", "contact"):
+        with pytest.raises(ValidationError, match=f"{field} must be one line"):
+            lax_policy(**{field: told})
 
 
 def test_policies_check_themselves() -> None:

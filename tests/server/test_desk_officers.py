@@ -158,6 +158,9 @@ def _low_noise(document: str) -> str:
         (lambda text: text.replace('"model_update"', '"training_loss"'), "UNKNOWN_OUTPUT"),
         (_low_noise, "PLAN_MALFORMED"),  # it misstates its cost
         (lambda text: "nonsense", "PLAN_MALFORMED"),
+        # Without an impact assessment, or without the workers' agreement, there is no campaign.
+        (lambda text: text.replace('"dpia":"DPIA-1"', '"dpia":""'), "PLAN_MALFORMED"),
+        (lambda text: text.replace('"works_agreement":"WA-1"', '"works_agreement":" "'), "PLAN_M"),
     ],
 )
 def test_a_plan_that_is_none_is_refused(desk: Desk, spoil: Any, code: str) -> None:

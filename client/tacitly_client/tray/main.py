@@ -26,7 +26,7 @@ from tacitly_client.processes import only_process, stop_on_signals
 from tacitly_client.redaction import ContentLevel
 from tacitly_client.tray.indicator import Indicator
 from tacitly_client.tray.menu import Entry, Menu
-from tacitly_client.tray.screen import Rectangle, Screen
+from tacitly_client.tray.screen import LOST, Rectangle, Screen, ScreenError
 from tacitly_client.tray.shown import Look, Showing, View
 from tacitly_client.tray.windows import Windows
 
@@ -58,9 +58,12 @@ def run_tray(
         stack.enter_context(only_process(home.tray_lock, "tray"))
         screen = Screen(os.environ.get("DISPLAY", ""))
         stack.callback(screen.close)
-        tray = Tray(home, screen, SystemClock())
-        stack.callback(tray.close)
-        tray.run(stop, ask=ask)
+        try:
+            tray = Tray(home, screen, SystemClock())
+            stack.callback(tray.close)
+            tray.run(stop, ask=ask)
+        except LOST:
+            raise ScreenError("the X server is gone, and with it the indicator") from None
 
 
 class Tray:

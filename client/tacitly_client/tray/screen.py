@@ -28,6 +28,9 @@ _PUT_BYTES: Final = 200_000  # of a picture in one request, below the core proto
 _PUT_HEADER: Final = 24
 
 
+LOST: Final = xcffib.ConnectionException
+
+
 class ScreenError(TacitlyError):
     """No X server that a window can be shown on."""
 
@@ -59,7 +62,7 @@ class Window:
 
 
 class Screen:
-    """The default screen of a display. Any call may raise `ScreenError`: the server is gone."""
+    """The default screen of a display. Any call may raise `LOST`: the server is gone."""
 
     def __init__(self, name: str) -> None:
         """Connect.
@@ -99,10 +102,8 @@ class Screen:
         while True:
             try:
                 event = self._x.poll_for_event()
-            except xcffib.XcffibException as error:
-                if isinstance(error, xcffib.Error):
-                    continue  # a window of somebody's has gone
-                raise ScreenError("the X server is gone") from None
+            except xcffib.Error:
+                continue  # a window of somebody's has gone
             if event is None:
                 return
             if isinstance(event, xcffib.xproto.VisibilityNotifyEvent):
@@ -191,8 +192,6 @@ class Screen:
             size, at = geometry.reply(), corner.reply()
         except xcffib.Error:
             return None
-        except xcffib.XcffibException:
-            raise ScreenError("the X server is gone") from None
         return Rectangle(at.dst_x, at.dst_y, size.width, size.height)
 
     def can_be_seen(self, window: Window) -> bool:
@@ -211,8 +210,6 @@ class Screen:
             found = self._x(xcffib.xinerama.key).QueryScreens().reply().screen_info
         except xcffib.Error:
             return whole
-        except xcffib.XcffibException:
-            raise ScreenError("the X server is gone") from None
         return [Rectangle(s.x_org, s.y_org, s.width, s.height) for s in found] or whole
 
     def work_area(self) -> Rectangle:
@@ -248,10 +245,7 @@ class Screen:
 
     def owner(self, selection: str) -> int:
         """The window that owns a selection; 0 without one."""
-        try:
-            return int(self._x.core.GetSelectionOwner(self.atom(selection)).reply().owner)
-        except xcffib.XcffibException:
-            raise ScreenError("the X server is gone") from None
+        return int(self._x.core.GetSelectionOwner(self.atom(selection)).reply().owner)
 
     def send(self, window: int, kind: str, values: list[int]) -> None:
         """Send a client message of five numbers."""
@@ -288,8 +282,6 @@ class Screen:
             return any(_covers(*each, place) for each in asked)
         except xcffib.Error:
             return True  # it has just been moved or removed: look again soon
-        except xcffib.XcffibException:
-            raise ScreenError("the X server is gone") from None
 
     def _top_level(self, window: int) -> int:
         while (parent := self._x.core.QueryTree(window).reply().parent) != self.root:

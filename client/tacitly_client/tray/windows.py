@@ -6,6 +6,7 @@ ask; the menu offers it. Where there is no zenity the commands do the same: `tac
 give` and `tacitly-agent show`.
 """
 
+import logging
 import os
 import shutil
 import subprocess
@@ -24,6 +25,8 @@ from tacitly_common.errors import TacitlyError
 from tacitly_common.processes import end_with_parent
 
 _AGREED: Final = 0
+
+log = logging.getLogger(__name__)
 _READING: Final = ("--text-info", "--font", "monospace 10", "--width", "720", "--height", "760")
 
 
@@ -83,7 +86,10 @@ class Windows:
             return
         self._question = None
         if code == _AGREED and self._asked is not None:
-            agree(self._home, self._asked, now=datetime.now(UTC))
+            try:
+                agree(self._home, self._asked, now=datetime.now(UTC))
+            except (TacitlyError, OSError) as error:
+                log.warning("consent was given and could not be kept, so it is none: %s", error)
 
     def close(self) -> None:
         """Close them; nobody has agreed to anything."""
