@@ -21,6 +21,7 @@
       ├─ StoreError            the event store cannot be read or written   (client: store/)
       ├─ TrainingError         training left the finite numbers            (client: training/)
       ├─ FleetError, EgressError, TrainerError, PipeError   the device on the wire  (client: node/)
+      ├─ SocketError           nobody of this person's listens there       (client: local_socket.py)
       ├─ CheckpointError, ReceiptError   what a campaign left on disk is damaged  (server: rounds/)
       ├─ ControlError          SuperLink cannot be reached, or refused     (server: control.py)
       ├─ SupervisorError       a server runs here already, or cannot run   (server: health.py)

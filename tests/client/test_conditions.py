@@ -1,18 +1,26 @@
 """When a trainer may run."""
 
 import math
+import socket
+import subprocess
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jeepney import HeaderFields, message_bus, new_method_return
+from jeepney.io.blocking import open_dbus_connection
 
 from homes import make_home, training_plan
+from tacitly_client.daemon import machine
 from tacitly_client.daemon.conditions import (
     BEGIN_LOAD,
     GO_ON_LOAD,
@@ -23,7 +31,7 @@ from tacitly_client.daemon.conditions import (
 )
 from tacitly_client.daemon.machine import Conditions, LastInput
 from tacitly_client.home import AgentHome, TrainWhen, read_settings
-from x_display import Person, Server, server
+from x_display import Person, Server, need, server
 
 FREE = Reading(idle_seconds=IDLE_SECONDS, on_mains=True, metered=False, load=0.1)
 readings = st.builds(
@@ -154,3 +162,72 @@ def test_the_settings_decide_whether_the_machine_is_asked(
 
 def test_a_home_without_settings_trains_nothing(tmp_path: Path) -> None:
     assert Conditions(AgentHome(tmp_path))(False) == (Hindrance.NOT_SET_UP,)
+
+
+class NetworkManager(threading.Thread):
+    """Answers whether the network is metered, on the bus in the place of the system's."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self._bus = open_dbus_connection(bus="SYSTEM")
+        self._bus.send_and_get_reply(message_bus.RequestName("org.freedesktop.NetworkManager"))
+        self.metered = 0
+
+    def run(self) -> None:
+        with suppress(OSError):
+            while True:
+                message = self._bus.receive()
+                if message.header.fields.get(HeaderFields.member) == "Get":
+                    assert message.body == ("org.freedesktop.NetworkManager", "Metered")
+                    self._bus.send(new_method_return(message, "v", (("u", self.metered),)))
+
+    def close(self) -> None:
+        self._bus.sock.shutdown(socket.SHUT_RDWR)
+        self.join()
+        self._bus.close()
+
+
+@pytest.fixture
+def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    address = f"unix:path={tmp_path / 'bus'}"
+    command = [need("dbus-daemon"), "--session", "--nofork", "--print-address"]
+    with subprocess.Popen([*command, f"--address={address}"], stdout=subprocess.PIPE) as daemon:
+        assert daemon.stdout is not None
+        daemon.stdout.readline()
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", address)
+        yield
+        daemon.terminate()
+
+
+def test_networkmanager_tells_whether_the_network_is_metered(bus: None) -> None:
+    manager = NetworkManager()
+    manager.start()
+    told = []
+    for manager.metered in (0, 1, 2, 3, 4):  # unknown, yes, no, and the two guesses
+        told.append(machine._metered())
+    manager.close()
+    assert told == [False, True, False, True, False]
+
+
+def test_without_networkmanager_or_bus_nothing_is_known(
+    bus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert machine._or_none(machine._metered) is None
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere")
+    assert machine._or_none(machine._metered) is None
+
+
+@pytest.mark.parametrize(
+    ("battery", "on_mains"),
+    [
+        (None, None),
+        (SimpleNamespace(power_plugged=True), True),
+        (SimpleNamespace(power_plugged=False), False),
+    ],
+)
+def test_a_battery_tells_whether_it_is_charged(
+    monkeypatch: pytest.MonkeyPatch, battery: object, on_mains: bool | None
+) -> None:
+    """No machine of the tests has one."""
+    monkeypatch.setattr("psutil.sensors_battery", lambda: battery)
+    assert machine._on_mains() is on_mains

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from hand_clock import HandClock
 from homes import make_home, training_plan
+from kernel import need_sandbox
 from tacitly_client import browser_host, doctor
 from tacitly_client.cli import cli
 from tacitly_client.doctor import Finding, Health, Place, examine
@@ -129,6 +130,7 @@ def test_a_full_disk_is_found(place: Place, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_sandbox_is_tried_and_holds(place: Place) -> None:
+    need_sandbox()
     assert doctor.sandbox(place).health is Health.OK
 
 

@@ -11,6 +11,7 @@ import pytest
 
 import inside
 from homes import make_home, model_bytes, training_plan
+from kernel import need_sandbox
 from stock_flower import eventually
 from tacitly_client import sandbox
 from tacitly_client.home import AgentHome
@@ -40,6 +41,7 @@ INNER = {
 
 @pytest.fixture
 def home(tmp_path: Path) -> AgentHome:
+    need_sandbox()
     made = make_home(tmp_path / "home", training_plan())
     create_node_key(made)
     made.ca_certificate.write_bytes(made.authority_certificate.read_bytes())

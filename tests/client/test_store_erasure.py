@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from tacitly_client.store import (
     Damage,
-    Erased,
     EventStore,
     Instant,
     Span,
@@ -27,7 +26,6 @@ from tacitly_client.store.days import DAY_NS, day_at
 from tacitly_client.store.dropped import add_dropped, read_dropped
 from tacitly_client.store.erasure import is_pending
 from tacitly_client.store.layout import Vault
-from tacitly_client.store.scan import Proof, prove
 from tacitly_client.store.segment import read_segment
 from tacitly_common.events import Event, EventKind, to_json_line
 
@@ -227,6 +225,26 @@ def test_whole_days_go_without_the_key_and_parts_wait_for_it(tmp_path: Path) -> 
         assert not is_pending(directory)
 
 
+def test_an_erasure_that_is_finished_late_spares_what_was_stored_since(tmp_path: Path) -> None:
+    directory = tmp_path / "store"
+    asked_ns = time.time_ns()
+    with EventStore.create(directory) as store, EventStore.open_to_append(directory) as capture:
+        capture.append(typed("old", start_ns=asked_ns - 3 * SECOND_NS))
+        with key_out_of_reach(directory), pytest.raises(StoreError):
+            store.erase(asked_ns - 600 * SECOND_NS)
+        capture.append(typed("held", start_ns=asked_ns - 2 * SECOND_NS))
+        capture.append(typed("new", start_ns=time.time_ns()))
+        assert keys(store) == ["new"]
+
+
+def test_erasing_everything_takes_what_a_wrong_clock_dated_ahead(tmp_path: Path) -> None:
+    with EventStore.create(tmp_path) as store:
+        store.append(typed("a", start_ns=time.time_ns() + 3 * SECOND_NS))
+        store.append(typed("b", start_ns=time.time_ns() + 900 * DAY_NS))
+        store.erase(time.time_ns() - 600 * SECOND_NS)
+        assert keys(store) == []
+
+
 def test_erasing_everything_needs_no_key_at_all(tmp_path: Path) -> None:
     with EventStore.create(tmp_path) as store:
         store.append(typed("a"))
@@ -310,77 +328,3 @@ def test_an_erasure_for_which_there_is_no_room_is_finished_when_there_is(tmp_pat
     assert is_pending(tmp_path)
     with EventStore.open(tmp_path) as store:
         assert keys(store) == ["x"] * 200
-
-
-# The proof ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def erased(tmp_path: Path) -> tuple[Path, EventStore, Erased]:
-    """A home with a store of which one application was erased, and copies of what there was."""
-    home = tmp_path / "home"
-    home.mkdir()
-    with EventStore.create(home / "store") as store:
-        store.append(typed(*"secret", app="mail"))
-        store.append(typed(*"harmless", start_ns=NOON_NS + 60 * SECOND_NS))
-        shutil.copytree(home / "store", tmp_path / "before")
-        return tmp_path, store, store.erase(app="mail")
-
-
-def proof_of(erased: tuple[Path, EventStore, Erased]) -> Proof:
-    place, store, done = erased
-    return prove(place / "home", store, Span(app="mail"), done.traces)
-
-
-def test_a_proof_holds_and_says_what_was_read(erased: tuple[Path, EventStore, Erased]) -> None:
-    place, _, _ = erased
-    (place / "home" / "recording.jsonl").write_bytes(to_json_line(typed("a", app="editor")[0]))
-    proof = proof_of(erased)
-    files = [path for path in (place / "home").rglob("*") if path.is_file()]
-    assert proof.holds
-    assert proof.files == len(files)
-    assert proof.size_bytes == sum(path.stat().st_size for path in files)
-
-
-def ciphertext(before: Path) -> bytes:
-    [segment] = before.rglob("*.seg")
-    return segment.read_bytes()[100:300]
-
-
-@pytest.mark.parametrize(
-    "trace",
-    [
-        lambda before: to_json_line(typed("s", app="mail")[0]),
-        lambda before: b"x" * (16 * 2**20 - 50) + to_json_line(typed("s", app="mail")[0]),
-        lambda before: b"odd" + ciphertext(before),
-        lambda before: b"x" * (16 * 2**20 - 3) + ciphertext(before),
-        lambda before: private_key(before).read_bytes(),
-        lambda before: b"key: " + private_key(before).read_bytes().hex().encode(),
-        lambda before: b"key: " + base64.b64encode(private_key(before).read_bytes()),
-    ],
-)
-def test_a_proof_finds_a_trace_in_any_file(
-    erased: tuple[Path, EventStore, Erased], trace: Callable[[Path], bytes]
-) -> None:
-    place, _, _ = erased
-    planted = place / "home" / "somewhere"
-    planted.write_bytes(trace(place / "before"))
-    proof = proof_of(erased)
-    assert proof.found == (planted,)
-    assert not proof.holds
-
-
-def test_a_proof_finds_the_old_key_and_the_old_segments_put_back(
-    erased: tuple[Path, EventStore, Erased],
-) -> None:
-    place, store, _ = erased
-    [segment] = (place / "before").rglob("*.seg")
-    back = store.directory / segment.relative_to(place / "before").with_name(f"{'0' * 32}.seg")
-    shutil.copy(segment, back)
-    key = private_key(place / "before")
-    shutil.copy(key, store.directory)
-    proof = proof_of(erased)
-    assert proof.segments_left == (back,)
-    assert proof.keys_left == (str(store.directory / key.name),)
-    assert proof.events_left == len("secret")
-    assert not proof.holds

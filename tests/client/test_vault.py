@@ -4,28 +4,34 @@ the node. Trainers are processes of the vault's; only the connection is the node
 
 import json
 import os
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import fake_trainer
+import msgspec
 import numpy as np
 import pytest
 
+from homes import make_home, training_plan
 from stock_flower import eventually
+from tacitly_client.daemon import conditions, vault
 from tacitly_client.daemon.conditions import Hindrance
+from tacitly_client.daemon.machine import Conditions
 from tacitly_client.daemon.state import Training, VaultState
-from tacitly_client.daemon.vault import vault_of
-from tacitly_client.home import AgentHome
+from tacitly_client.daemon.vault import Vault, vault_of
+from tacitly_client.home import AgentHome, TrainWhen, read_settings
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.live_file import read_live
-from tacitly_client.local_socket import connect
+from tacitly_client.local_socket import connect, listen
 from tacitly_client.node.vault_link import TrainerError, TrainerLink, ask_vault
-from tacitly_client.training.pipe import Job
+from tacitly_client.training.pipe import REPORT, Job
 from tacitly_common.errors import LedgerError, ValidationError
 from tacitly_common.wire.codes import ReplyCode
+from x_display import Person, server
 
 COORDINATES = 50
 # Larger than a socket's buffer: a trainer that does not read must not block the node for ever.
@@ -35,7 +41,9 @@ MODEL = b"\0" * 1_000_000
 class Trainers:
     """A vault in a thread whose trainers do what `mode` says, and links to it."""
 
-    def __init__(self, home: AgentHome) -> None:
+    def __init__(
+        self, home: AgentHome, asked: Callable[[bool], Sequence[Hindrance]] | None = None
+    ) -> None:
         self.home = home
         self.stop = threading.Event()
         self.hindrances: list[Hindrance] = []
@@ -45,7 +53,9 @@ class Trainers:
             *(sys.executable, fake_trainer.__file__, f"@{self._mode}", str(COORDINATES)),
             str(home.root),
         ]
-        self._vault = vault_of(home, trainer=trainer, hindrances=lambda _runs: self.hindrances)
+        self._vault = vault_of(
+            home, trainer=trainer, hindrances=asked or (lambda _runs: self.hindrances)
+        )
         self._serving = self._vault.__enter__()
         self._thread = threading.Thread(target=self._serving.serve)
         self._thread.start()
@@ -242,6 +252,36 @@ def test_a_trainer_stands_still_while_the_person_is_there_and_goes_on_after(
     assert [int(pid) for pid, _, _ in trainers.jobs()] == [process, process]
 
 
+def test_a_trainer_runs_only_while_a_real_desktop_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Not five minutes, and however busy this machine is.
+    monkeypatch.setattr(conditions, "IDLE_SECONDS", 2.0)
+    for limit in ("BEGIN_LOAD", "GO_ON_LOAD"):
+        monkeypatch.setattr(conditions, limit, 1e9)
+    home = make_home(tmp_path / "home", training_plan())
+    settings = msgspec.structs.replace(read_settings(home), train_when=TrainWhen.IDLE)
+    home.settings.write_bytes(msgspec.json.encode(settings))
+    with server() as display, ExitStack() as stack:
+        monkeypatch.setenv("DISPLAY", display.name)
+        monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+        person = Person(display.name)
+        stack.callback(person.close)
+        trainers = Trainers(home, stack.enter_context(closing(Conditions(home))))
+        stack.callback(trainers.close)
+        trainer = trainers("ok")
+        trainer.train(job(1), MODEL, deadline_seconds=60)
+        process = int(trainers.jobs()[0][0])
+
+        def at_work() -> bool:
+            person.press("a")
+            return condition(process) == "T"
+
+        eventually(at_work)
+        eventually(lambda: condition(process) == "S")
+        assert trainer.train(job(2), MODEL, deadline_seconds=60).round == 2
+
+
 def test_one_that_stands_still_at_the_deadline_is_killed(trainers: Trainers) -> None:
     trainer = trainers("ok")
     trainer.train(job(1), MODEL, deadline_seconds=60)
@@ -284,7 +324,7 @@ def test_the_ledgers_report_comes_by_the_same_way(trainers: Trainers) -> None:
 
 def test_without_a_ledger_there_is_no_report(trainers: Trainers) -> None:
     trainers.home.ledger.unlink()
-    with pytest.raises(LedgerError, match=r"trainer\.log"):
+    with pytest.raises(LedgerError, match="ledger verify"):
         ask_vault(trainers.home.vault_socket)
 
 
@@ -317,3 +357,36 @@ def test_a_path_longer_than_a_socket_address_is_no_hindrance(tmp_path: Path) -> 
 def condition(process: int) -> str:
     """A process's state as the kernel has it: S sleeps, T is stopped."""
     return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_the_hourly_command_runs_before_anything_else_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault, "_HOUR_SECONDS", 0.3)
+    done, answered = tmp_path / "done", tmp_path / "answered"
+    # It tells whether anybody had been answered by then.
+    chore = f'test -e "{answered}" && echo late >> "{done}" || echo first >> "{done}"; sleep 0.5'
+    serving = Vault(
+        listen(tmp_path / "socket"),
+        {REPORT: ["/bin/sh", "-c", f'touch "{answered}"']},
+        log=tmp_path / "log",
+        hindrances=lambda _runs: (),
+        hourly=["/bin/sh", "-c", chore],
+    )
+    thread = threading.Thread(target=serving.serve)
+    with connect(tmp_path / "socket") as connection:
+        connection.sendall(REPORT)
+        thread.start()
+        try:
+            eventually(lambda: done.exists() and "late" in done.read_text())
+        finally:
+            serving.stop()
+            thread.join()
+            serving.close()
+    assert done.read_text().startswith("first\n")
+
+
+def test_the_agents_own_hourly_command_is_retention(tmp_path: Path) -> None:
+    home = make_home(tmp_path / "home", training_plan())
+    subprocess.run(vault.expire_command(home), check=True)
+    assert (home.store / "ages.json").exists()

@@ -100,6 +100,7 @@ def _on_mains() -> bool | None:
 def _metered() -> bool:
     from jeepney import DBusAddress, Properties
     from jeepney.io.blocking import open_dbus_connection
+    from jeepney.wrappers import unwrap_msg
 
     manager = DBusAddress(
         "/org/freedesktop/NetworkManager",
@@ -108,7 +109,7 @@ def _metered() -> bool:
     )
     with open_dbus_connection(bus="SYSTEM") as bus:
         answer = bus.send_and_get_reply(Properties(manager).get("Metered"), timeout=_ANSWER_SECONDS)
-    return answer.body[0][1] in _METERED
+    return unwrap_msg(answer)[0][1] in _METERED
 
 
 def _or_none(ask: Callable[[], bool | None]) -> bool | None:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -79,7 +79,7 @@ class Vault:
         Args:
             listener: closed by `close`.
             programs: the command line for each byte.
-            log: what the programs write to stderr.
+            log: what trainers write to stderr; the other programs share this process's.
             hindrances: why no trainer may run now, given whether one does; asked each half second
                 while there is one, or one is waited for.
             show: told what becomes of the trainer.
@@ -180,12 +180,10 @@ class Vault:
         if time.monotonic() >= self._due:
             self._due = time.monotonic() + _HOUR_SECONDS
             if self._hourly and self._chore is None:
-                with self._open_log() as log:
-                    environment = _environment(os.environ)
-                    self._chore = subprocess.Popen(self._hourly, stderr=log, env=environment)
+                self._chore = subprocess.Popen(self._hourly, env=_environment(os.environ))
 
     def _start(self, session: _Session) -> None:
-        with self._open_log() as log:
+        with self._open_log() if session.request == TRAIN else nullcontext() as log:
             session.process = subprocess.Popen(
                 self._programs[session.request],
                 stdin=session.connection.fileno(),

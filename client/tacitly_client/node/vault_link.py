@@ -199,7 +199,9 @@ def ask_vault(vault: Path, *, stopped: Callable[[], bool] = lambda: False) -> Le
             with connection.makefile("rb") as answer:
                 return msgspec.json.decode(answer.read(), type=LedgerReport)
     except (SocketError, OSError, msgspec.MsgspecError):
-        raise LedgerError("the vault gave no report of the ledger; see trainer.log") from None
+        raise LedgerError(
+            "the vault gave no report of the ledger; `tacitly-agent ledger verify` says why"
+        ) from None
 
 
 def _ask(vault: Path, request: bytes, until: float, stopped: Callable[[], bool]) -> socket.socket:

@@ -63,7 +63,9 @@ _LATELY_KEPT: Final = 8
 class _Pending(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`erasure.json`: events, and segments by "day/name", to be erased; ids of keys likewise.
 
-    `lately`: see `Layout.lately_erased`.
+    `spans` end when they were asked for: what finishes them later spares what was stored since.
+    (So of events that a wrong clock dated later, and that share a segment with others, a killed
+    erasure leaves some.) `lately`: see `Layout.lately_erased`.
     """
 
     spans: tuple[Span, ...] = ()
@@ -115,9 +117,9 @@ def erase(
     vault, erased = Vault.of(store), Erased()
     successor = X25519PrivateKey.generate()
     wanted = _Pending(
-        spans=tuple(spans),
-        lately=tuple(lately for span in spans for lately in _lately(span, at_ns)),
-        segments=tuple(segments),
+        spans=tuple(past for span in spans for past in _clipped(span, None, at_ns)),
+        lately=tuple(late for span in spans for late in _clipped(span, at_ns - LATELY_NS, at_ns)),
+        segments=(*segments, *_covered(vault, spans)),
         retiring=(key_id(vault.layout.sealing_key()),),
         succeeding=key_id(successor.public_key()),
     )
@@ -126,21 +128,33 @@ def erase(
         _write_pending(store, pending)
     except OSError:
         # A full disk: what goes whole makes the room.
-        _erase_whole(vault, pending, erased)
+        _erase_whole(vault, pending, erased, counted=bool(spans))
         _write_pending(store, pending)
-    _erase_whole(vault, pending, erased)
-    _erase_parts(vault, pending, erased)
+    _erase_whole(vault, pending, erased, counted=bool(spans))
+    _erase_parts(vault, (*pending.spans, *spans), erased)
     _replace_key(vault, pending, successor, erased.traces)
     remove(store / _PENDING_FILE)
     return erased
 
 
-def _lately(span: Span, at_ns: int) -> Iterator[Span]:
-    """The part of a span, if any, that events still in memory at `at_ns` may belong to."""
-    since_ns = max(span.since_ns or 0, at_ns - LATELY_NS)
-    until_ns = at_ns if span.until_ns is None else min(span.until_ns, at_ns)
-    if since_ns < until_ns:
+def _clipped(span: Span, since_ns: int | None, until_ns: int) -> Iterator[Span]:
+    """The part of a span, if any, that lies in a time."""
+    if span.since_ns is not None:
+        since_ns = span.since_ns if since_ns is None else max(span.since_ns, since_ns)
+    if span.until_ns is not None:
+        until_ns = min(span.until_ns, until_ns)
+    if since_ns is None or since_ns < until_ns:
         yield Span(since_ns, until_ns, span.app)
+
+
+def _covered(vault: Vault, spans: Sequence[Span]) -> list[str]:
+    """The segments of which nothing stays, by "day/name"."""
+    return [
+        f"{day}/{path.name}"
+        for day, directory in day_directories(vault.directory)
+        if any(span.covers(*bounds_ns(day)) for span in spans)
+        for path in live_segments(directory)
+    ]
 
 
 def _read_pending(store: Path) -> _Pending:
@@ -170,28 +184,26 @@ def _write_pending(store: Path, pending: _Pending) -> None:
     write_whole(store / _PENDING_FILE, msgspec.json.encode(pending))
 
 
-def _erase_whole(vault: Vault, pending: _Pending, erased: Erased) -> None:
+def _erase_whole(vault: Vault, pending: _Pending, erased: Erased, *, counted: bool) -> None:
     for day, directory in day_directories(vault.directory):
         for path in leftovers(directory):
             _shred(path, erased.traces)
-        covered = any(span.covers(*bounds_ns(day)) for span in pending.spans)
         for path in live_segments(directory):
-            if covered:
+            if f"{day}/{path.name}" in pending.segments:
                 # Counted for the person's sake alone; what cannot be read goes uncounted.
                 with suppress(StoreError):
-                    erased.events += len(_events(vault, path))
-            if covered or f"{day}/{path.name}" in pending.segments:
+                    erased.events += len(_events(vault, path)) if counted else 0
                 _shred(path, erased.traces)
                 erased.segments += 1
         _remove_if_empty(directory)
 
 
-def _erase_parts(vault: Vault, pending: _Pending, erased: Erased) -> None:
+def _erase_parts(vault: Vault, spans: Sequence[Span], erased: Erased) -> None:
     for day, directory in day_directories(vault.directory):
-        spans = [span for span in pending.spans if span.overlaps(*bounds_ns(day))]
-        for path in live_segments(directory) if spans else ():
+        of_day = [span for span in spans if span.overlaps(*bounds_ns(day))]
+        for path in live_segments(directory) if of_day else ():
             events = _events(vault, path)
-            kept = [event for event in events if not any(span.holds(event) for span in spans)]
+            kept = [event for event in events if not any(span.holds(event) for span in of_day)]
             if len(kept) == len(events) and events:
                 continue
             if kept:
