@@ -131,7 +131,9 @@ def enrol(site: Site, person: str) -> Path:
     invitation, home = site.root / f"{person}.invitation", site.root / person
     invitation.write_text(site.server("invite", "--person", person, "--address", "127.0.0.1"))
     fast = ("--poll-seconds", 0.5, "--idle-poll-seconds", 0.5, "--lifetime-epsilon", 100)
-    site.command("tacitly-agent", "enrol", invitation, "--home", home, *fast)
+    site.command(
+        "tacitly-agent", "enrol", invitation, "--home", home, *fast, "--train-when", "always"
+    )
     recording = b"\n".join(to_json_line(event) for event in typed(TEXT))
     site.command("tacitly-agent", "replay", "--home", home, "-", stdin=recording)
     return home
