@@ -11,6 +11,7 @@ from typing import BinaryIO
 import click
 
 from tacitly_client.campaign_commands import campaigns, join, leave
+from tacitly_client.model_commands import model
 from tacitly_client.options import home_option
 from tacitly_client.status import status
 from tacitly_common.command import run_command
@@ -199,5 +200,5 @@ def withdraw(home: Path, yes: bool) -> None:
     click.echo("withdrawn; your events are still here, `tacitly-agent erase` removes them")
 
 
-for command in (campaigns, join, leave, status):
+for command in (campaigns, join, leave, model, status):
     cli.add_command(command)

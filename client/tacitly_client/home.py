@@ -12,6 +12,7 @@ contract.problem  why the last refresh was refused, by the name of its code
 plan.json      the campaign plan this device's person joined; none: not there
 store/         the encrypted event store and its key
 ledger.db      this device's budget
+models/        released models, each with the server's signed receipt (models.py)
 outbox/        the last noised results, kept to be re-sent byte for byte
 egress.jsonl   one line for each message that left (sizes and hashes, no content)
 node.lock      held by the one process that may be this device on the wire
@@ -111,6 +112,11 @@ class AgentHome:
     def outbox(self) -> Path:
         """Directory of the noised results that have been paid for."""
         return self.root / "outbox"
+
+    @property
+    def models(self) -> Path:
+        """Directory of released models; missing until one was fetched."""
+        return self.root / "models"
 
     @property
     def egress_journal(self) -> Path:

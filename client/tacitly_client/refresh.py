@@ -51,7 +51,7 @@ def refresh(
 
     store, node_id = ContractStore(home), read_enrolment(home).node_id
     contract, report = store.load(), ask_ledger(home.ledger)
-    patient = _until(stopped)
+    patient = until(stopped)
     with open_desk(home) as channel:
         stub = EnrolmentStub(channel)
         while True:
@@ -91,7 +91,7 @@ def _request(
     return request
 
 
-def _until(stopped: Callable[[], bool]) -> Callable[[Any], Callable[..., Any]]:
+def until(stopped: Callable[[], bool]) -> Callable[[Any], Callable[..., Any]]:
     """Makes a stub's method one that ends early: another thread may not close its channel."""
     import grpc
 

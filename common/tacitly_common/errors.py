@@ -9,6 +9,8 @@
       │    ├─ NotAuthorisedError    signed by somebody who may not
       │    ├─ ApprovalNeededError   too few officers have approved
       │    └─ ConflictError         another entry came first, or it was done before
+      ├─ ModelRefusedError     a released model does not verify            (contract/)
+      ├─ NoModelError          no released model is here yet               (client: models.py)
       ├─ InvitationError       a file is no invitation                     (invitation.py)
       ├─ DeskError             the enrolment desk gives no answer          (wire/desk_errors.py)
       │    └─ DeskInputError, DeskBudgetError, DeskApprovalNeededError, DeskVerificationError,
