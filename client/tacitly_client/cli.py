@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import click
 
+from tacitly_client.assist.terminal import suggest
 from tacitly_client.campaign_commands import campaigns, join, leave
 from tacitly_client.model_commands import model
 from tacitly_client.options import home_option
@@ -200,5 +201,5 @@ def withdraw(home: Path, yes: bool) -> None:
     click.echo("withdrawn; your events are still here, `tacitly-agent erase` removes them")
 
 
-for command in (campaigns, join, leave, model, status):
+for command in (campaigns, join, leave, model, status, suggest):
     cli.add_command(command)
