@@ -44,10 +44,13 @@ install: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	touch $@
 
-# Writes what is generated from common/tacitly_common/wire/desk.proto.
+# Writes what is generated from the two protocols.
+PROTOC := $(BIN)/python -m grpc_tools.protoc
 proto: install
-	$(BIN)/python -m grpc_tools.protoc --proto_path=common --python_out=common --pyi_out=common \
-		--grpc_python_out=common common/tacitly_common/wire/desk.proto
+	$(PROTOC) --proto_path=common --python_out=common --pyi_out=common --grpc_python_out=common \
+		common/tacitly_common/wire/desk.proto
+	$(PROTOC) --proto_path=client --python_out=client --pyi_out=client --grpc_python_out=client \
+		client/tacitly_client/control/control.proto
 
 # Writes the closed list of the level `words` anew. It differs a little between versions of Python.
 words: install

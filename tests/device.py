@@ -15,7 +15,8 @@ import msgspec
 from homes import agree
 from officers import Log
 from stock_flower import StockSuperLink, eventually
-from tacitly_client.home import AgentHome, AgentSettings
+from tacitly_client.daemon.vault import vault_of
+from tacitly_client.home import AgentHome, AgentSettings, TrainWhen
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.node.agent import run_agent
 from tacitly_client.node.identity import create_node_key
@@ -59,8 +60,8 @@ def enrolled(
 
     `log` is the officers' log as enrolment left it; one in which `plan` runs if None.
     """
-    directory.mkdir(mode=0o700)
     home = AgentHome(directory)
+    home.create()
     settings = AgentSettings(
         server=superlink.address,
         lifetime_cap_nano_rho=plan.cap_nano_rho,
@@ -68,12 +69,26 @@ def enrolled(
         idle_poll_seconds=0.2,
         heartbeat_seconds=heartbeat_seconds,
         refresh_seconds=0.3,
+        train_when=TrainWhen.ALWAYS,
     )
     home.settings.write_bytes(msgspec.json.encode(settings))
     agree(home, log or Log().start(plan), joined=plan, desk=desk)
     DeviceLedger.create(home.ledger).close()
     home.ca_certificate.write_bytes(superlink.ca_certificate.read_bytes())
     return Device(home, settings, plan, superlink.register(create_node_key(home)))
+
+
+@contextmanager
+def vault(home: AgentHome, trainer: Sequence[str] | None = None) -> Iterator[None]:
+    """The home's vault, also with another trainer, in a thread of the test's own process."""
+    with vault_of(home, trainer=trainer) as serving:
+        thread = threading.Thread(target=serving.serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            serving.stop()
+            thread.join()
 
 
 @contextmanager
@@ -84,27 +99,28 @@ def agent(
     trainer: str = "ok",
     clock: ServerClock | None = None,
 ) -> Iterator[threading.Thread]:
-    """The agent in a thread of the test's own process; online when entered."""
+    """Vault and node in threads of the test's own process; online when entered."""
     stop = threading.Event()
     thread = threading.Thread(
         target=run_agent,
         args=(device.home, device.settings),
-        kwargs={"trainer_command": device.trainer(trainer), "stop": stop, "clock": clock},
+        kwargs={"stop": stop, "clock": clock},
     )
-    thread.start()
-    try:
-        eventually(lambda: superlink.status(device.node_id) == "online")
-        # The server knows first: the agent has yet to read the answer and keep its number.
-        eventually(device.home.node_id.exists)
-        yield thread
-    finally:
-        stop.set()
-        thread.join()
+    with vault(device.home, device.trainer(trainer)):
+        thread.start()
+        try:
+            eventually(lambda: superlink.status(device.node_id) == "online")
+            # The server knows first: the agent has yet to read the answer and keep its number.
+            eventually(device.home.node_id.exists)
+            yield thread
+        finally:
+            stop.set()
+            thread.join()
 
 
 @contextmanager
 def agent_process(home: AgentHome) -> Iterator[subprocess.Popen[bytes]]:
-    """The agent as it is deployed: a process of its own."""
+    """The node as it is deployed: a process of its own."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tacitly_client.node", "--home", str(home.root)],
         stderr=subprocess.PIPE,

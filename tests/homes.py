@@ -8,12 +8,13 @@ from typing import Any, Final
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from officers import Log
+from officers import AT, Log
 from plans import small_plan
 from scripted_desk import authority, certificate
+from tacitly_client.campaigns import join
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.files import write_whole
-from tacitly_client.home import AgentHome, AgentSettings, Enrolment
+from tacitly_client.home import AgentHome, AgentSettings, Enrolment, TrainWhen
 from tacitly_client.ledger import DeviceLedger
 from tacitly_client.store import EventStore
 from tacitly_common.campaign import CampaignPlan, revise
@@ -54,11 +55,12 @@ def make_home(
 ) -> AgentHome:
     """A home whose store holds `text` as it was typed, a key each 100 ms."""
     home = AgentHome(root)
-    root.mkdir(mode=0o700, parents=True)
+    home.create()
     settings = AgentSettings(
         server="127.0.0.1:1",
         lifetime_cap_nano_rho=lifetime_attempts * plan.cost_nano_rho,
         trainer_linger_seconds=linger_seconds,
+        train_when=TrainWhen.ALWAYS,
     )
     home.settings.write_bytes(msgspec.json.encode(settings))
     agree(home, Log().start(plan), joined=plan)
@@ -76,6 +78,7 @@ def agree(
     home: AgentHome, log: Log, *, joined: CampaignPlan | None = None, desk: str = "127.0.0.1:1"
 ) -> None:
     """Leave in a home what enrolment at a desk leaves, and join a campaign."""
+    home.create()
     key = Ed25519PrivateKey.generate()
     write_whole(home.device_key, private_pem(key))
     for path, der in (
@@ -89,4 +92,4 @@ def agree(
         msgspec.json.encode(Enrolment(desk=desk, genesis=genesis, node_id=42))
     )
     if joined is not None:
-        home.plan.write_bytes(joined.to_json())
+        join(home, joined, "what was asked", now=AT)

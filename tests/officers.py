@@ -46,6 +46,8 @@ def lax_policy(**changes: Any) -> Policy:
         delta=Decimal("1e-6"),
         lifetime_epsilon=Decimal(1_000),
         epoch_epsilon=Decimal(1_000),
+        workers_informed="WA-1",
+        contact="privacy@example.org",
     )
     return msgspec.structs.replace(policy, **changes)
 

@@ -24,6 +24,7 @@ HOST_NAME: Final = "org.tacitly.agent"
 CHROMIUM_EXTENSION: Final = "pndomndhbcnhpkpkpebmhenhpilhpoda"  # of webextension's key
 FIREFOX_EXTENSION: Final = "field-guard@tacitly.org"
 _LONGEST_MESSAGE: Final = 64
+_FIREFOX: Final = "firefox"
 _CHROMIUMS: Final = (
     "chromium",
     "google-chrome",
@@ -78,21 +79,26 @@ def install(root: Path, command: list[str], user: Path) -> list[Path]:
         "type": "stdio",
     }
     origin = f"chrome-extension://{CHROMIUM_EXTENSION}/"
-    manifests = {
-        user / ".config" / browser / "NativeMessagingHosts": {"allowed_origins": [origin]}
-        for browser in _CHROMIUMS
-    }
-    firefox = user / ".mozilla" / "native-messaging-hosts"
     written = [script]
-    for directory, allowed in (
-        *manifests.items(),
-        (firefox, {"allowed_extensions": [FIREFOX_EXTENSION]}),
-    ):
-        directory.mkdir(parents=True, exist_ok=True)
-        path = directory / f"{HOST_NAME}.json"
+    for browser, path in manifests(user).items():
+        if browser == _FIREFOX:
+            allowed = {"allowed_extensions": [FIREFOX_EXTENSION]}
+        else:
+            allowed = {"allowed_origins": [origin]}
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(msgspec.json.format(msgspec.json.encode(common | allowed)))
         written.append(path)
     return written
+
+
+def manifests(user: Path) -> dict[str, Path]:
+    """Where each browser looks for the host in the user's own directory."""
+    name = f"{HOST_NAME}.json"
+    found = {
+        browser: user / ".config" / browser / "NativeMessagingHosts" / name
+        for browser in _CHROMIUMS
+    }
+    return {**found, _FIREFOX: user / ".mozilla" / "native-messaging-hosts" / name}
 
 
 def _next(messages: BinaryIO) -> Message | None:

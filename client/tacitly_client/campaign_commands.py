@@ -60,11 +60,11 @@ def join(home: Path, plan_hash: str, yes: bool) -> None:
     with DeviceLedger.open(place.ledger) as ledger:
         spent = ledger.spent_nano_rho()
     room = offered.check_room(plan, limits, spent_nano_rho=spent)
-    for line in asked_in_words(contract, plan, limits, spent_nano_rho=spent, room=room):
-        click.echo(line)
+    asked = "\n".join(asked_in_words(contract, plan, limits, spent_nano_rho=spent, room=room))
+    click.echo(asked)
     if not yes:
         click.confirm("Take part?", abort=True)
-    offered.join(place, plan)
+    offered.join(place, plan, asked, now=datetime.now(UTC))
     click.echo(f"joined {plan.name}; `tacitly-agent leave` ends it at any time")
 
 
@@ -77,7 +77,7 @@ def leave(home: Path) -> None:
 
     place = AgentHome(home)
     read_enrolment(place)
-    click.echo("left" if left(place) else "no campaign was joined")
+    click.echo("left" if left(place, now=datetime.now(UTC)) else "no campaign was joined")
 
 
 def _refreshed(place: "AgentHome", now: datetime) -> "Contract":

@@ -7,9 +7,11 @@ server says about a campaign is not asked for.
 from dataclasses import dataclass
 from datetime import datetime
 
-from tacitly_client.files import remove, write_whole
+from tacitly_client.consent import Asked, give, takes_part, withdraw
+from tacitly_client.files import write_whole
 from tacitly_client.home import AgentHome
 from tacitly_client.limits import OwnLimits
+from tacitly_client.notice import Language
 from tacitly_common.campaign import CampaignPlan, PlanError, check_epsilon, parse_plan
 from tacitly_common.contract.judge import judge_campaign, plan_of
 from tacitly_common.contract.log import Contract
@@ -145,8 +147,10 @@ def check_room(plan: CampaignPlan, limits: OwnLimits, *, spent_nano_rho: int) ->
     return room
 
 
-def join(home: AgentHome, plan: CampaignPlan) -> None:
-    """Take part from now on; a running agent notices.
+def join(home: AgentHome, plan: CampaignPlan, asked: str, *, now: datetime) -> None:
+    """Take part from now on; a running agent notices. `asked`: what the person was shown.
+
+    This is consent to the plan's purpose, and a receipt of it is kept.
 
     Raises:
         JoinedAnotherError: in another campaign already.
@@ -157,16 +161,23 @@ def join(home: AgentHome, plan: CampaignPlan) -> None:
             f"campaign {current.name} ({current.hash[:16]}) is joined; "
             "run `tacitly-agent leave` first"
         )
+    if current is None:
+        agreed = Asked(asked, Language.EN, purposes=(plan.purpose,), plan_hash=plan.hash)
+        give(home, agreed, now=now)
     write_whole(home.plan, plan.to_json())
 
 
-def leave(home: AgentHome) -> bool:
-    """Take part no more, from now on; False if no campaign was joined."""
-    return remove(home.plan)
+def leave(home: AgentHome, *, now: datetime) -> bool:
+    """Take part no more, from now on; False if no campaign was joined.
+
+    Consent to it is withdrawn; that to capture stays.
+    """
+    was_joined = home.plan.exists()
+    return bool(withdraw(home, now=now, capture=False)) or was_joined
 
 
 def joined_plan(home: AgentHome) -> CampaignPlan | None:
-    """The plan of the campaign that was joined; None if none is.
+    """The plan of the campaign that was joined and to which consent stands; None if none is.
 
     Raises:
         PlanError: `plan.json` holds no plan.
@@ -175,4 +186,5 @@ def joined_plan(home: AgentHome) -> CampaignPlan | None:
         document = home.plan.read_bytes()
     except FileNotFoundError:
         return None
-    return parse_plan(document, source=str(home.plan))
+    plan = parse_plan(document, source=str(home.plan))
+    return plan if takes_part(home, plan.hash) else None

@@ -12,6 +12,8 @@ import click
 
 from tacitly_client.assist.terminal import suggest
 from tacitly_client.campaign_commands import campaigns, join, leave
+from tacitly_client.consent_commands import consent
+from tacitly_client.control_commands import config, doctor, exclude, pause, resume
 from tacitly_client.model_commands import model
 from tacitly_client.options import home_option
 from tacitly_client.status import status
@@ -68,10 +70,19 @@ def main() -> None:
     show_default=True,
     help="How often to ask what the officers have signed.",
 )
-def enrol(home: Path, invitation: Path, lifetime_epsilon: float, **timing: float) -> None:
+@click.option(
+    "--train-when",
+    type=click.Choice(["idle", "always"]),
+    default="idle",
+    show_default=True,
+    help="While nobody would notice, or whenever a round asks (machines that nobody sits at).",
+)
+def enrol(
+    home: Path, invitation: Path, lifetime_epsilon: float, train_when: str, **timing: float
+) -> None:
     """Set up this machine with INVITATION, the file you were given. Joins nothing yet."""
     from tacitly_client.enrolment import enrol as enrolled
-    from tacitly_client.home import AgentHome
+    from tacitly_client.home import AgentHome, TrainWhen
     from tacitly_common.invitation import read_invitation
 
     contract = enrolled(
@@ -79,34 +90,46 @@ def enrol(home: Path, invitation: Path, lifetime_epsilon: float, **timing: float
         read_invitation(invitation),
         lifetime_epsilon=lifetime_epsilon,
         now=datetime.now(UTC),
+        train_when=TrainWhen(train_when),
         timing=timing,
     )
     officers = sum(officer.active for officer in contract.officers.values())
     click.echo(f"enrolled at {contract.organisation}, which has {officers} privacy officers")
     click.echo("`tacitly-agent campaigns` lists what you may take part in")
+    click.echo("nothing is captured unless you agree: `tacitly-agent consent give`")
 
 
 @cli.command()
 @home_option
-def run(home: Path) -> None:
-    """Take part in rounds until stopped (SIGTERM or Ctrl-C ends it cleanly)."""
-    from tacitly_client.home import AgentHome, read_settings
-    from tacitly_client.node.agent import run_agent
+@click.option("--no-capture", is_flag=True, help="Start neither tray nor capture.")
+def run(home: Path, no_capture: bool) -> None:
+    """Take part in rounds until stopped (SIGTERM or Ctrl-C ends it cleanly).
+
+    On a desktop also the tray and, once you have consented, the capture of your own input.
+    """
+    import os
+
+    from tacitly_client.daemon.supervisor import parts_for, supervise
+    from tacitly_client.home import AgentHome
     from tacitly_client.processes import log_to_stderr
 
-    place = AgentHome(home)
     log_to_stderr()
-    run_agent(place, read_settings(place))
+    supervise(AgentHome(home), parts_for(os.environ, capture=not no_capture))
 
 
 @cli.command()
 @home_option
 def capture(home: Path) -> None:
     """Capture your own input until stopped, while the tray shows it and you consent to it."""
-    from tacitly_client.capture.main import run_capture
     from tacitly_client.home import AgentHome
+    from tacitly_client.sandbox import confine, inner_rules
 
-    run_capture(AgentHome(home))
+    place = AgentHome(home)
+    confine(inner_rules(place))
+
+    from tacitly_client.capture.main import run_capture
+
+    run_capture(place)
 
 
 @cli.command("browser-install")
@@ -189,7 +212,10 @@ def erase(home: Path, yes: bool) -> None:
 @home_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def withdraw(home: Path, yes: bool) -> None:
-    """Leave for good: tell the server, erase this machine's keys. What was spent stays spent."""
+    """Leave for good: withdraw all consent, tell the server, erase this machine's keys.
+
+    What was spent stays spent. `consent withdraw` tells nobody.
+    """
     from tacitly_client.enrolment import withdraw as withdrawn
     from tacitly_client.home import AgentHome, read_enrolment
 
@@ -201,5 +227,8 @@ def withdraw(home: Path, yes: bool) -> None:
     click.echo("withdrawn; your events are still here, `tacitly-agent erase` removes them")
 
 
-for command in (campaigns, join, leave, model, status, suggest):
+for command in (
+    *(campaigns, consent, join, leave, model, status, suggest),
+    *(config, doctor, exclude, pause, resume),
+):
     cli.add_command(command)

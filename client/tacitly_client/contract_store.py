@@ -9,13 +9,10 @@ together changes nothing but `contract.problem`: the name of the code that every
 with until a sound refresh.
 """
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tacitly_client.files import remove, write_whole
+from tacitly_client.files import only_writer, remove, write_whole
 from tacitly_client.home import AgentHome, read_enrolment
 from tacitly_common.contract.acts import ContractError, parse_entry
 from tacitly_common.contract.log import Contract, advance, read_log
@@ -35,7 +32,7 @@ class ContractStore:
             ContractError: it is unsound, or begins with another entry than `genesis`.
         """
         contract = read_log(entries, genesis=genesis)
-        with self._locked():
+        with only_writer(self.home.contract):
             self._write(entries)
         return contract
 
@@ -58,7 +55,7 @@ class ContractStore:
             ContractError: refused, all of it; the log stays as it was and `problem` is the
                 error's code. Also if the log held here is unsound.
         """
-        with self._locked():
+        with only_writer(self.home.contract):
             held = self._lines()
             contract = self.load()
             known = held[after:]
@@ -98,13 +95,3 @@ class ContractStore:
 
     def _write(self, lines: Sequence[bytes]) -> None:
         write_whole(self.home.contract, b"".join(line + b"\n" for line in lines))
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        descriptor = os.open(self.home.contract_lock, flags, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)

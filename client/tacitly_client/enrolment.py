@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from tacitly_client.consent import withdraw as withdraw_consent
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.device_identity import (
     device_certificate,
@@ -23,7 +24,7 @@ from tacitly_client.device_identity import (
     sign_as_device,
 )
 from tacitly_client.files import remove, write_whole
-from tacitly_client.home import AgentHome, AgentSettings, Enrolment, read_enrolment
+from tacitly_client.home import AgentHome, AgentSettings, Enrolment, TrainWhen, read_enrolment
 from tacitly_client.node.egress_journal import Call, EgressJournal
 from tacitly_client.node.identity import create_node_key, load_node_key
 from tacitly_client.refresh import open_desk
@@ -47,15 +48,16 @@ def enrol(
     *,
     lifetime_epsilon: float,
     now: datetime,
+    train_when: TrainWhen = TrainWhen.IDLE,
     timing: Mapping[str, float] | None = None,
 ) -> Contract:
     """Make this home a device of the invited person; what the officers' log amounts to.
 
     A long log is handed out in parts: the first refresh brings the rest.
 
-    `lifetime_epsilon` is the person's own ceiling over all campaigns, at the policy's δ. `timing`
-    holds what of `AgentSettings` shall be other than it ships. A ledger and a store that are
-    there already stay: what was spent, here, stays spent.
+    `lifetime_epsilon` is the person's own ceiling over all campaigns, at the policy's δ.
+    `train_when` and `timing` hold what of `AgentSettings` shall be other than it ships. A ledger
+    and a store that are there already stay: what was spent, here, stays spent.
 
     Raises:
         AlreadyEnrolledError: it is one already; nothing has changed.
@@ -72,8 +74,7 @@ def enrol(
             f"{home.root} is enrolled already; use another --home, or run "
             f"`tacitly-agent withdraw --home {home.root}` first"
         )
-    home.root.mkdir(parents=True, exist_ok=True)
-    home.root.chmod(0o700)
+    home.create()
     write_whole(home.ca_certificate, invitation.ca.encode())
     response = _ask_to_enrol(home, invitation, now)
     entries = list(response.entries)
@@ -81,6 +82,7 @@ def enrol(
     settings = AgentSettings(
         server=invitation.server,
         lifetime_cap_nano_rho=cap_nano_rho(lifetime_epsilon, float(policy.delta)),
+        train_when=train_when,
         **timing or {},
     )
     keep_authority(home, response.authority)
@@ -101,15 +103,15 @@ def enrol(
 def withdraw(home: AgentHome, *, now: datetime) -> None:
     """Leave for good: the desk is told, then keys, certificate and kept results are erased.
 
-    The campaign is left first, whether or not the desk can be told. Events (`tacitly-agent erase`
-    removes them), the ledger and the journal of what left stay.
+    All consent is withdrawn first, whether or not the desk can be told. Events
+    (`tacitly-agent erase` removes them), the ledger and the journal of what left stay.
 
     Raises:
-        DeskError: the desk was not reached or refused; the campaign is left, the keys stay.
+        DeskError: the desk was not reached or refused; consent is withdrawn, the keys stay.
         ValidationError: no agent is enrolled here.
     """
     read_enrolment(home)
-    remove(home.plan)
+    withdraw_consent(home, now=now)
     # Without it an earlier withdrawal got through, and was cut off before its end.
     if home.device_certificate.exists():
         _ask_to_withdraw(home, now)

@@ -32,11 +32,16 @@ _SLICE_SECONDS: Final = 0.2
 
 
 def refresh(
-    home: AgentHome, *, now: datetime, stopped: Callable[[], bool] = lambda: False
+    home: AgentHome,
+    *,
+    now: datetime,
+    report: Callable[[], LedgerReport] | None = None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Contract:
     """Ask for new entries and take them over; the contract as it is then.
 
-    `stopped` turning true ends the wait for the desk, which else may last its timeout.
+    `report` gives the ledger's; another process that opens it here if None. `stopped` turning true
+    ends the wait for the desk, which else may last its timeout.
 
     Raises:
         DeskError: the desk did not answer, or refused; nothing has changed.
@@ -50,12 +55,12 @@ def refresh(
     from tacitly_common.wire.desk_pb2_grpc import EnrolmentStub
 
     store, node_id = ContractStore(home), read_enrolment(home).node_id
-    contract, report = store.load(), ask_ledger(home.ledger)
+    contract, told = store.load(), report() if report else ask_ledger(home.ledger)
     patient = until(stopped)
     with open_desk(home) as channel:
         stub = EnrolmentStub(channel)
         while True:
-            request = _request(home, contract.length, report, now)
+            request = _request(home, contract.length, told, now)
             answer = ask(patient(stub.Refresh), request, timeout_seconds=_TIMEOUT_SECONDS)
             contract = store.extend(list(answer.entries), after=request.log_length)
             if answer.certificate:

@@ -1,4 +1,4 @@
-"""`tacitly-agent status`: what is stored, joined and spent, and what has left this machine."""
+"""`tacitly-agent status`: what is captured, stored, joined and spent, and what has left."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from tacitly_client.now import Now, read_now
 from tacitly_client.options import format_option, home_option
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class JoinedCampaign(msgspec.Struct, frozen=True, kw_only=True):
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """All of it. `events_stored` is None if the store cannot be read."""
 
+    now: Now
     organisation: str
     log_length: int
     log_problem: str | None
@@ -65,7 +67,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 @home_option
 @format_option
 def status(home: Path, as_json: bool) -> None:
-    """Show what is stored, which campaign is joined, what was spent and what has left."""
+    """Show what is captured and stored, what was joined and spent, and what has left."""
     from tacitly_client.home import AgentHome
     from tacitly_client.show import print_json
     from tacitly_client.store import Damage, EventStore, StoreError
@@ -95,6 +97,7 @@ def status(home: Path, as_json: bool) -> None:
 
 def _status(place: "AgentHome", stored: int | None) -> Status:
     from tacitly_client.campaigns import joined_plan
+    from tacitly_client.capture.clock import SystemClock
     from tacitly_client.contract_store import ContractStore
     from tacitly_client.home import read_settings
     from tacitly_client.ledger import DeviceLedger
@@ -110,6 +113,7 @@ def _status(place: "AgentHome", stored: int | None) -> Status:
     sent = place.egress_journal
     with DeviceLedger.open(place.ledger) as ledger:
         return Status(
+            now=read_now(place, SystemClock()),
             organisation=contract.organisation,
             log_length=contract.length,
             log_problem=None if problem is None else problem.name,
@@ -157,6 +161,7 @@ def _budget(spent_nano_rho: int, cap_nano_rho: int, delta: "Decimal") -> Budget:
 def _print(place: "AgentHome", now: Status) -> None:
     from tacitly_client.show import text
 
+    _print_now(now.now)
     stored = "unreadable" if now.events_stored is None else now.events_stored
     click.echo(f"organisation      {now.organisation} ({now.log_length} entries of officers' log)")
     if now.log_problem is not None:
@@ -181,6 +186,14 @@ def _print(place: "AgentHome", now: Status) -> None:
             f"                  ε {text(joined.record_epsilon)} of {joined.record_epsilon_cap} in"
             f" this one, about any {joined.window_tokens} events in a row (a separate account)"
         )
+
+
+def _print_now(now: Now) -> None:
+    waits = ", ".join(each.value for each in now.training_waits_for)
+    pids = ", ".join(f"{part.name} {part.pid or 'ended'}" for part in now.processes)
+    click.echo(f"capture           {now.headline}")
+    click.echo(f"training          {now.training.value}{f': {waits}' if waits else ''}")
+    click.echo(f"processes         {pids or 'none; `tacitly-agent run` starts them'}")
 
 
 def _of(budget: Budget, delta: str) -> str:

@@ -41,6 +41,7 @@ from tacitly_common.validation import (
 PLAN_SCHEMA_VERSION: Final = 2
 # The device's code that a plan may name: what was approved is what runs.
 CLIENT_VERSION: Final = "0.1.0"
+_LONGEST_REFERENCE: Final = 200
 _EPSILON_STEP: Final = Decimal("0.0001")
 # How much above the computed ε a plan may state it: scipy's last digits differ by machine.
 _EPSILON_SLACK: Final = Decimal("0.001")
@@ -222,13 +223,23 @@ class StopRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class References(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the data protection impact assessment and the works agreement are filed."""
+    """Where the data protection impact assessment and the works agreement are filed.
+
+    A plan without them is none, on either side (Regulation (EU) 2016/679, Article 35; BetrVG
+    section 87(1) no. 6).
+    """
 
     dpia: str
     works_agreement: str
 
     def __post_init__(self) -> None:
-        in_range(0, 200, dpia=len(self.dpia), works_agreement=len(self.works_agreement))
+        for name in ("dpia", "works_agreement"):
+            reference = getattr(self, name)
+            if not 1 <= len(reference.strip()) <= _LONGEST_REFERENCE:
+                raise PlanError(
+                    f"references.{name} must say in 1 to {_LONGEST_REFERENCE} characters where it "
+                    "is filed, or why there is none"
+                )
 
 
 class WorstCase(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

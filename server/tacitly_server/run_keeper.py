@@ -4,9 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from tacitly_common.processes import Backoff
 from tacitly_server.bundle import bundle
 from tacitly_server.control import ControlError, Run
-from tacitly_server.processes import Backoff
 
 # SuperExec claims a task before it starts the process; a live one shows up well within this.
 _SPAWN_SECONDS: Final = 5.0

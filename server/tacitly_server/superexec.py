@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tacitly_common.errors import TacitlyError
+from tacitly_common.processes import end_with_parent, living_children
 from tacitly_server.home import ServerHome
 from tacitly_server.private_files import read_private
-from tacitly_server.processes import end_with_parent, living_children
 from tacitly_server.request_guard import OPERATOR_ADDRESS
 from tacitly_server.superlink import FLOWER_ENVIRONMENT
 

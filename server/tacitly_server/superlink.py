@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.processes import allow_many_files, end_with_parent
 from tacitly_server import certificates
 from tacitly_server.home import ServerHome
 from tacitly_server.private_files import read_private
-from tacitly_server.processes import allow_many_files, end_with_parent
 from tacitly_server.request_guard import FLEET, OPERATOR_ADDRESS, RequestGuard, RequestLimits
 
 if TYPE_CHECKING:

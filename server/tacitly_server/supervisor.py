@@ -24,6 +24,7 @@ import msgspec
 
 from tacitly_common.contract.log import Contract
 from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.processes import Child, handles, living_children, wait_or_kill
 from tacitly_server import certificates
 from tacitly_server.campaigns.filing import active_campaign, campaign_state, check_filed
 from tacitly_server.campaigns.officers_log import OfficersLog
@@ -39,7 +40,6 @@ from tacitly_server.health import (
     write_status,
 )
 from tacitly_server.home import HOME_VARIABLE, ServerHome
-from tacitly_server.processes import Child, handles, living_children, wait_or_kill
 from tacitly_server.request_guard import OPERATOR_ADDRESS
 from tacitly_server.run_keeper import Report, RunKeeper
 from tacitly_server.superlink import FLOWER_ENVIRONMENT, bind_all, read_secrets

@@ -1,4 +1,6 @@
-"""A trainer process that does what its first argument says. Run as a script by tests."""
+"""A trainer process that does what its first argument says, or the file that it names with an @.
+Run as a script by tests.
+"""
 
 import json
 import os
@@ -19,6 +21,8 @@ def update_of(round_: int, coordinates: int) -> np.ndarray[tuple[int], np.dtype[
 
 def main() -> None:
     mode, coordinates, notes = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    if mode.startswith("@"):
+        mode = Path(mode[1:]).read_text()
     (notes / "environment.json").write_text(json.dumps(dict(os.environ)))
     while mode == "slow-start" and not (notes / "go").exists():
         time.sleep(0.05)

@@ -4,13 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tacitly_client.capture.state import CaptureState, Doing, StateFile, read_state
+from tacitly_client.capture.state import CaptureState, Doing, read_state
+from tacitly_client.live_file import LiveFile
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from tacitly_client.capture.state import CaptureState, Doing, StateFile
-file = StateFile(Path(sys.argv[1]))
+from tacitly_client.capture.state import CaptureState, Doing
+from tacitly_client.live_file import LiveFile
+file = LiveFile(Path(sys.argv[1]))
 file.show(CaptureState(Doing.PAUSED))
 file.show(CaptureState(Doing.CAPTURING))
 print("shown", flush=True)
@@ -19,7 +21,7 @@ time.sleep(60)
 
 
 def test_a_state_is_shown_until_it_is_closed(tmp_path: Path) -> None:
-    file = StateFile(tmp_path / "state")
+    file = LiveFile(tmp_path / "state")
     assert read_state(tmp_path / "state") == CaptureState(Doing.NOTHING)
     for state in (CaptureState(Doing.PAUSED), CaptureState(Doing.NOT_STORING, "the disk is full")):
         file.show(state)
@@ -43,7 +45,7 @@ def test_what_a_killed_process_left_is_no_state(tmp_path: Path) -> None:
 
 
 def test_only_the_person_can_read_it(tmp_path: Path) -> None:
-    file = StateFile(tmp_path / "state")
+    file = LiveFile(tmp_path / "state")
     file.show(CaptureState(Doing.CAPTURING))
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o600
     file.close()

@@ -28,6 +28,7 @@ def log() -> Log:
 @pytest.fixture
 def home(tmp_path: Path, log: Log) -> AgentHome:
     home = AgentHome(tmp_path)
+    home.create()
     agree(home, log)
     return home
 

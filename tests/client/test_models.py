@@ -17,10 +17,12 @@ from officers import STRANGER, Log
 from released import release
 from scripted_desk import Desk
 from stock_flower import eventually
+from tacitly_client.campaigns import join
 from tacitly_client.cli import cli
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.home import AgentHome
 from tacitly_client.ledger import DeviceLedger
+from tacitly_client.ledger_report import ask_ledger
 from tacitly_client.model_fetch import Fetched, fetch_model
 from tacitly_client.models import Models, NoModelError
 from tacitly_client.node.refresher import Refresher
@@ -69,6 +71,16 @@ def home(tmp_path: Path, tls: Path, log: Log, desk: Desk) -> AgentHome:
 
 def now() -> datetime:
     return datetime.now(UTC)
+
+
+def refresher(home: AgentHome) -> Refresher:
+    return Refresher(
+        home,
+        report=lambda: ask_ledger(home.ledger),
+        seconds=0.1,
+        now=now,
+        uniform=lambda _low, high: high,
+    )
 
 
 def fetch(home: AgentHome, plan: CampaignPlan = PLAN) -> Fetched | None:
@@ -227,7 +239,7 @@ def test_suggestions_use_the_joined_campaign_else_what_was_released_last(
     models.keep(PLAN, *release(PLAN))
     models.keep(OTHER, *release(OTHER, released_at=later))
     assert models.newest().plan == OTHER
-    home.plan.write_bytes(PLAN.to_json())
+    join(home, PLAN, "what was asked", now=now())
     assert models.newest().plan == PLAN
 
 
@@ -246,7 +258,7 @@ def test_the_refresher_fetches_whether_or_not_the_person_joined(
 ) -> None:
     desk.models[PLAN.hash] = release(PLAN)
     assert not home.plan.exists()
-    with Refresher(home, seconds=0.1, now=now, uniform=lambda _low, high: high):
+    with refresher(home):
         eventually(home.models.exists)
         eventually(lambda: Models.open(home).held(PLAN) is not None)
         desk.models[PLAN.hash] = release(PLAN, model_of(4), round=4)
@@ -257,7 +269,7 @@ def test_the_refresher_goes_on_after_a_bad_model(
     home: AgentHome, desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
     desk.models[PLAN.hash] = release(PLAN, key=STRANGER)
-    with Refresher(home, seconds=0.1, now=now, uniform=lambda _low, high: high):
+    with refresher(home):
         eventually(lambda: "refused a model" in caplog.text)
         desk.models[PLAN.hash] = release(PLAN)
         eventually(home.models.exists)

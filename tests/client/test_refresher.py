@@ -24,6 +24,7 @@ from tacitly_client.device_identity import (
 )
 from tacitly_client.home import AgentHome
 from tacitly_client.ledger import DeviceLedger
+from tacitly_client.ledger_report import ask_ledger
 from tacitly_client.node.refresher import Refresher
 from tacitly_client.refresh import refresh
 from tacitly_common.campaign import revise
@@ -67,7 +68,13 @@ def now() -> datetime:
 
 
 def refresher(home: AgentHome, *, seconds: float = 0.1) -> Refresher:
-    return Refresher(home, seconds=seconds, now=now, uniform=lambda _low, high: high)
+    return Refresher(
+        home,
+        report=lambda: ask_ledger(home.ledger),
+        seconds=seconds,
+        now=now,
+        uniform=lambda _low, high: high,
+    )
 
 
 def test_it_asks_at_its_start_and_again_and_takes_over_what_is_new(

@@ -102,7 +102,7 @@ def test_numbers_that_are_none_are_no_grant() -> None:
     ("policy", "code"),
     [
         ({}, ReplyCode.OK),
-        ({"purposes": ("ergonomics",)}, ReplyCode.OTHER_PURPOSE),
+        ({"purposes": ("evaluation",)}, ReplyCode.OTHER_PURPOSE),
         ({"minimum_noise_multiplier": Decimal("3.79")}, ReplyCode.NOISE_TOO_LOW),
         ({"maximum_clip_norm": Decimal("0.49")}, ReplyCode.CLIP_TOO_LARGE),
         ({"minimum_cohort": 5}, ReplyCode.COHORT_TOO_SMALL),

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import scripted_desk
-from device import agent_process
+from device import agent_process, vault
 from homes import agree, make_home, model_bytes, training_plan
 from officers import STRANGER, Log, grant_for, lax_policy
 from scripted_desk import Desk
@@ -130,7 +130,7 @@ def running(server: Server, root: Path, log: Log) -> Iterator[Device]:
         home.ca_certificate.write_bytes(server.superlink.ca_certificate.read_bytes())
         node_id = server.superlink.register(create_node_key(home))
         device = Device(home, node_id, desk, log, server.plan)
-        with agent_process(home):
+        with vault(home), agent_process(home):
             eventually(lambda: server.superlink.status(node_id) == "online")
             yield device
 

@@ -1,9 +1,9 @@
 """Twenty SIGKILLs at random moments over a whole deployment, and then the books are balanced.
 
-Agents, trainers, SuperLink, SuperExec and ServerApp are killed without warning while a campaign
-runs. Killed agents are started again at once, as a service manager would; the server's parts by
-their supervisor. The run must complete, and at every moment each result that left a device must
-have been paid for, on the device and on the server.
+Agents, their nodes, vaults and trainers, SuperLink, SuperExec and ServerApp are killed without
+warning while a campaign runs. Killed agents are started again at once, as a service manager would;
+the parts of agents and server by their supervisors. The run must complete, and at every moment
+each result that left a device must have been paid for, on the device and on the server.
 """
 
 import hashlib
@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 from homes import TEXT, model_bytes, training_plan
 from leak_search import typed
 from stock_flower import eventually
+from tacitly_client.daemon.state import AgentState
 from tacitly_client.home import AgentHome
+from tacitly_client.live_file import read_live
 from tacitly_common.campaign import CampaignPlan, CohortPlan
 from tacitly_common.mechanisms.gaussian import decode_mean
+from tacitly_common.processes import living_children
 from tacitly_server.bundle import app_hash
 from tacitly_server.ledger.subjects import subject_name
-from tacitly_server.processes import living_children
 from tacitly_server.rounds import optimizer
 from tacitly_server.rounds.checkpoint import read_checkpoint
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256, read_receipts
@@ -42,7 +44,10 @@ from tacitly_simulations.demo.deployment import Deployment
 SEED = 20
 NAMES = ("ada", "bea", "cyn", "dan")
 ROUNDS = 14
-VICTIMS = 6 * ["agent"] + 5 * ["trainer"] + 3 * ["SuperLink"] + 3 * ["SuperExec"] + 3 * ["app"]
+VICTIMS = (
+    *(3 * ["agent"] + 2 * ["node"] + 2 * ["vault"] + 4 * ["trainer"]),
+    *(3 * ["SuperLink"] + 3 * ["SuperExec"] + 3 * ["app"]),
+)
 PAUSE_SECONDS = (0.0, 3.0)
 
 Attempt = tuple[int, int]
@@ -129,18 +134,23 @@ class Site:
 
     def victim(self, kind: str, rng: random.Random) -> int | None:
         """The process id of one of these that lives now."""
-        agents = [one.process.pid for one in self.deployment.agents if one.process is not None]
         if kind == "agent":
+            agents = [one.process.pid for one in self.deployment.agents if one.process is not None]
             return rng.choice(agents)
-        if kind == "trainer":
-            trainers = [pid for agent in agents for pid in living_children(agent)]
-            return rng.choice(trainers) if trainers else None
+        if kind in ("node", "vault", "trainer"):
+            shown = [read_live(one.home.agent_state, AgentState) for one in self.deployment.agents]
+            parts = [part for state in shown if state is not None for part in state.parts]
+            named = "vault" if kind == "trainer" else kind
+            pids = [part.pid for part in parts if part.name == named and part.pid is not None]
+            if kind == "trainer":
+                pids = [pid for vault in pids for pid in living_children(vault)]
+            return rng.choice(pids) if pids else None
         assert self.deployment.supervisor is not None
-        parts = {part(pid): pid for pid in living_children(self.deployment.supervisor.pid)}
+        server = {part(pid): pid for pid in living_children(self.deployment.supervisor.pid)}
         if kind == "app":
-            apps = living_children(parts["superexec"]) if "superexec" in parts else []
+            apps = living_children(server["superexec"]) if "superexec" in server else []
             return apps[0] if apps else None
-        return parts.get(kind.lower())
+        return server.get(kind.lower())
 
     def tend(self) -> None:
         """Start killed agents again, and look."""

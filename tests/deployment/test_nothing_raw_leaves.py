@@ -27,6 +27,7 @@ import pytest
 from numpy.typing import NDArray
 
 from deployment_support import stop_agents
+from device import vault
 from homes import TEXT, model_bytes, training_plan
 from leak_search import found, secret_forms, typed
 from plans import small_plan
@@ -235,22 +236,20 @@ def test_a_trainer_that_sends_its_tokens_as_the_update_is_found(run: Run) -> Non
     thread = threading.Thread(
         target=run_agent,
         args=(home, read_settings(home)),
-        kwargs={
-            "trainer_command": [sys.executable, str(LEAKY_TRAINER), str(home.root)],
-            "stop": stop,
-        },
+        kwargs={"stop": stop},
     )
-    thread.start()
-    try:
-        for agent in run.deployment.agents[1:]:
-            run.deployment.start_agent(agent)
-        eventually(
-            lambda: "tokens as <i4" in found(_sent(run.recorder.conversations[before:]), FORMS),
-            within_seconds=300,
-        )
-    finally:
-        stop.set()
-        thread.join()
+    with vault(home, [sys.executable, str(LEAKY_TRAINER), str(home.root)]):
+        thread.start()
+        try:
+            for agent in run.deployment.agents[1:]:
+                run.deployment.start_agent(agent)
+            eventually(
+                lambda: "tokens as <i4" in found(_sent(run.recorder.conversations[before:]), FORMS),
+                within_seconds=300,
+            )
+        finally:
+            stop.set()
+            thread.join()
 
 
 def _sent(conversations: list[Conversation]) -> bytes:

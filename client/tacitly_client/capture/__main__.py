@@ -1,21 +1,22 @@
-"""The capture process: python -m tacitly_client.capture --home DIR"""
+"""The capture process: python -P -m tacitly_client.capture --home DIR"""
 
-from pathlib import Path
+import sys
 
-import click
+from tacitly_client.daemon.process import run_process
+from tacitly_client.home import AgentHome
+from tacitly_client.sandbox import inner_rules
 
-from tacitly_common.command import run_command
 
+def serve(home: AgentHome) -> None:
+    """Until SIGTERM or SIGINT.
 
-@click.command()
-@click.option("--home", required=True, type=click.Path(path_type=Path, exists=True))
-def main(home: Path) -> None:
-    """Capture for the agent whose directory is --home, while that is permitted."""
+    Raises:
+        StoreError, ValidationError: as `run_capture`.
+    """
     from tacitly_client.capture.main import run_capture
-    from tacitly_client.home import AgentHome
 
-    run_capture(AgentHome(home))
+    run_capture(home)
 
 
 if __name__ == "__main__":
-    run_command("tacitly capture", main)
+    sys.exit(run_process(__doc__, inner_rules, serve))

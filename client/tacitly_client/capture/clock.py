@@ -1,7 +1,10 @@
 """The one clock of capture, injected wherever time matters."""
 
 import time
-from typing import Protocol
+from pathlib import Path
+from typing import Final, Protocol
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
@@ -22,3 +25,11 @@ class SystemClock:
 
     def wall_ns(self) -> int:
         return time.time_ns()
+
+
+def boot_id() -> str:
+    """Which start of the machine this is; "" where that is not known.
+
+    Monotonic times of two starts cannot be compared, but may look as if they could.
+    """
+    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""

@@ -17,10 +17,10 @@ from tacitly_client.capture.permit import Permit, PermitFile
 from tacitly_client.capture.process import Capture, Writer
 from tacitly_client.capture.session import LoginSession
 from tacitly_client.capture.source import Source, UnsupportedError
-from tacitly_client.capture.state import StateFile
 from tacitly_client.capture.unkept import Unkept
 from tacitly_client.choices import ChoicesFile
 from tacitly_client.home import AgentHome
+from tacitly_client.live_file import LiveFile
 from tacitly_client.processes import (
     forbid_dumps,
     log_to_stderr,
@@ -64,7 +64,7 @@ def run_capture(
     clock = SystemClock()
     with ExitStack() as stack:
         stack.enter_context(only_process(home.capture_lock, "capture process"))
-        state = StateFile(home.capture_state)
+        state = LiveFile(home.capture_state)
         stack.callback(state.close)
         store = stack.enter_context(EventStore.open_to_append(home.store))
         session = LoginSession.find()

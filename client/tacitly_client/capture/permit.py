@@ -13,13 +13,12 @@ from typing import Final
 
 import msgspec
 
-from tacitly_client.capture.clock import Clock
+from tacitly_client.capture.clock import Clock, boot_id
 
 # A heart that beats each 0.2 s may miss two beats; with capture's own quarter of a second, less
 # than one second passes from the last sign of life to the end of capture.
 BEAT_SECONDS: Final = 0.2
 _LONGEST_SILENCE_NS: Final = 700 * 10**6
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Permission(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,7 +53,7 @@ class PermitFile:
     def __init__(self, path: Path, clock: Clock) -> None:
         self._path = path
         self._clock = clock
-        self._boot = _boot_id()
+        self._boot = boot_id()
 
     def beat(self, permission: Permission) -> None:
         """Affirm; to be called each `BEAT_SECONDS`."""
@@ -85,8 +84,3 @@ class PermitFile:
 
 def _is_ours(status: os.stat_result) -> bool:
     return status.st_uid == os.getuid() and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
-
-
-def _boot_id() -> str:
-    # A file from before a restart could else be of the right age by accident.
-    return _BOOT_ID.read_text().strip() if _BOOT_ID.exists() else ""

@@ -1,28 +1,22 @@
-"""`python -m tacitly_client.node --home DIR`: the agent as a process of its own."""
+"""The node as a process of its own: python -P -m tacitly_client.node --home DIR"""
 
-import argparse
 import sys
-from pathlib import Path
 
+from tacitly_client.daemon.process import run_process
 from tacitly_client.home import AgentHome, read_settings
-from tacitly_client.node.agent import run_agent
-from tacitly_client.processes import log_to_stderr
-from tacitly_common.errors import TacitlyError
+from tacitly_client.sandbox import node_rules
 
 
-def main() -> int:
-    """The exit code."""
-    parser = argparse.ArgumentParser(prog="python -m tacitly_client.node", description=__doc__)
-    parser.add_argument("--home", required=True, type=Path, help="the agent's directory")
-    home = AgentHome(parser.parse_args().home)
-    log_to_stderr()
-    try:
-        run_agent(home, read_settings(home))
-    except TacitlyError as error:
-        sys.stderr.write(f"tacitly-agent: {error}\n")
-        return error.exit_code
-    return 0
+def serve(home: AgentHome) -> None:
+    """Until SIGTERM or SIGINT.
+
+    Raises:
+        ValidationError, PlanError: the home cannot be used.
+    """
+    from tacitly_client.node.agent import run_agent
+
+    run_agent(home, read_settings(home))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_process(__doc__, node_rules, serve))

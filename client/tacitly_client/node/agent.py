@@ -1,4 +1,4 @@
-"""The resident agent: this device on the wire. Holds no torch, no store key and no event.
+"""The resident node: this device on the wire. Opens neither store nor ledger, holds no torch.
 
     1. Take the home's lock, read the officers' log, the joined plan and the key, wait a random
        moment. Beside the loop `refresher.py` asks the desk for what the officers sign.
@@ -8,23 +8,26 @@
     4. Judge what the message and its run claim to be; a refusal is its answer.
     5. Fetch the content, read the task, judge it by the log, the joined plan and its grant, check
        that the model is finite and the plan's size; a refusal is its answer.
-    6. Let the trainer process answer within the round's deadline.
-    7. Pass the answer through the egress guard, write the journal, send, go to 3.
+    6. Let a trainer, which the vault starts, answer within the round's deadline.
+    7. Pass the answer through the egress guard, write the journal, send, go to 3. If the person
+       has left, withdrawn or paused meanwhile the answer is a refusal, as if that had come first.
 
 What goes wrong on this device in 4 to 6 becomes the answer DEVICE_FAULT. What goes wrong on the
 way to the server is waited out (`backoff.py`) and tried again until the message expires; nothing
-ends the agent but a stop: then the trainer is killed and the server told.
+ends the node but a stop: then the trainer is given up and the server told.
 """
 
 import logging
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, Self, TypeVar
 
+from tacitly_client.capture.clock import SystemClock
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.node.agreement import AgreementWatch
 from tacitly_client.node.backoff import Backoff, Pause, Trouble, Wake
@@ -35,8 +38,8 @@ from tacitly_client.node.heartbeat import Heartbeat
 from tacitly_client.node.identity import load_node_key
 from tacitly_client.node.policy import Agreement, judge_offer, judge_task, nameable
 from tacitly_client.node.refresher import Refresher
-from tacitly_client.node.trainer_process import TrainerProcess, worker_command
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
+from tacitly_client.node.vault_link import TrainerLink, ask_vault
 from tacitly_client.processes import only_process, stop_on_signals
 from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import CampaignPlan
@@ -61,7 +64,6 @@ def run_agent(
     home: AgentHome,
     settings: AgentSettings,
     *,
-    trainer_command: Sequence[str] | None = None,
     stop: threading.Event | None = None,
     clock: ServerClock | None = None,
     now: Callable[[], datetime] = _utc_now,
@@ -71,7 +73,6 @@ def run_agent(
     Args:
         home: an enrolled agent's directory.
         settings: where the server is, how often to ask.
-        trainer_command: the trainer's command line; the installed worker if None.
         stop: set it to end cleanly; if None, SIGTERM and SIGINT do.
         clock: the server's clock as this device learns it.
         now: this device's own clock, which alone says when plans and grants end.
@@ -84,7 +85,7 @@ def run_agent(
         stop_on_signals(stop)
     with ExitStack() as stack:
         stack.enter_context(only_process(home.node_lock, "agent"))
-        watch = AgreementWatch(home)
+        watch = AgreementWatch(home, SystemClock())
         connection = Connection(
             settings.server,
             ca_certificate=home.ca_certificate,
@@ -95,18 +96,24 @@ def run_agent(
         )
         stack.callback(connection.disconnect)
 
-        def trainer_of(plan: CampaignPlan) -> TrainerProcess:
-            return TrainerProcess(
-                trainer_command or worker_command(home),
-                log=home.trainer_log,
+        def trainer_of(plan: CampaignPlan) -> TrainerLink:
+            return TrainerLink(
+                home.vault_socket,
                 coordinates=plan.model.trainable_parameters,
-                stopped=stop.is_set,
+                stopped=lambda: stop.is_set() or watch.current().joined != plan,
             )
 
         journal = EgressJournal(home.egress_journal)
         agent = Agent(watch.current, settings, connection, trainer_of, journal, Pause.on(stop), now)
         stack.callback(agent.close)
-        stack.enter_context(Refresher(home, seconds=settings.refresh_seconds, now=now))
+        stack.enter_context(
+            Refresher(
+                home,
+                report=partial(ask_vault, home.vault_socket),
+                seconds=settings.refresh_seconds,
+                now=now,
+            )
+        )
         agent.run()
 
 
@@ -117,6 +124,8 @@ class _Known:
     plan_hash: str = ""
     round: int = 0
     attempt: int = 0
+    # The joined plan, once the task has passed its judgement.
+    plan: CampaignPlan | None = None
 
 
 class _StoppedError(Exception):
@@ -131,7 +140,7 @@ class Agent:
         agreement: Callable[[], Agreement],
         settings: AgentSettings,
         connection: Connection,
-        trainer_of: Callable[[CampaignPlan], TrainerProcess],
+        trainer_of: Callable[[CampaignPlan], TrainerLink],
         journal: EgressJournal,
         pause: Pause,
         now: Callable[[], datetime] = _utc_now,
@@ -149,7 +158,7 @@ class Agent:
         self._backoff = Backoff(uniform)
         self._active_until = 0.0
         self._held: Agreement | None = None
-        self._trainer: TrainerProcess | None = None
+        self._trainer: TrainerLink | None = None
         self._answered: dict[int, int] = {}
         self._look()
 
@@ -233,7 +242,10 @@ class Agent:
             log.warning("device fault: %s", loggable(error))
             reply = Reply(known.round, known.attempt, ReplyCode.DEVICE_FAULT, None)
             sealed = seal_fault(instruction.address, round_=known.round, attempt=known.attempt)
-        self._send(instruction, known, reply, sealed)
+        if self._left_meanwhile(known):
+            self._refuse(instruction, known)
+        else:
+            self._send(instruction, known, reply, sealed)
 
     def _reply(self, instruction: Instruction, held: Agreement, known: _Known) -> Reply:
         """Steps 4 to 6."""
@@ -255,6 +267,7 @@ class Agent:
         code = judge_task(held, task, self._answered, now=self._now())
         if code is not ReplyCode.OK or held.joined is None or self._trainer is None:
             return Reply(known.round, known.attempt, code, None)
+        known.plan = held.joined
         try:
             _, model = parse_train_content(content, parameters=held.joined.model.parameters)
         except WireError:
@@ -279,8 +292,33 @@ class Agent:
         if reply.code is ReplyCode.OK:
             highest = max(reply.attempt, self._answered.get(reply.round, 0))
             self._answered[reply.round] = highest
-        self._persist(lambda: self._connection.push(sealed), instruction)
-        log.info("round %d attempt %d: %s", reply.round, reply.attempt, reply.code.name)
+
+        def push() -> bool:
+            # Looked at before each try: a network may take an hour to come back.
+            if self._left_meanwhile(known):
+                return False
+            self._connection.push(sealed)
+            return True
+
+        if self._persist(push, instruction):
+            log.info("round %d attempt %d: %s", reply.round, reply.attempt, reply.code.name)
+        else:
+            self._refuse(instruction, known)
+
+    def _refuse(self, instruction: Instruction, known: _Known) -> None:
+        """Answer as to somebody who had not joined when the task came."""
+        known.plan = None
+        reply = Reply(known.round, known.attempt, ReplyCode.NOT_JOINED, None)
+        self._send(instruction, known, reply, seal(instruction.address, reply, coordinates=0))
+
+    def _left_meanwhile(self, known: _Known) -> bool:
+        """Whether the person takes no part any more in the campaign whose task was judged OK."""
+        if known.plan is None:
+            return False
+        try:
+            return self._agreement().joined != known.plan
+        except TacitlyError:
+            return True  # the home cannot be read any more: nothing in it agrees to anything
 
     def _persist(self, action: Callable[[], _T], instruction: Instruction | None = None) -> _T:
         """`action`, again and again through all troubles; with a message, while it is valid."""

@@ -1,15 +1,19 @@
 """What this device holds to, read from its home; anew when a file has changed.
 
-`tacitly-agent join`, `leave` and a refresh change the home of an agent that runs: they only write
-files, and the agent looks at these before it judges.
+`tacitly-agent join`, `leave`, `pause`, a withdrawal and a refresh change the home of an agent that
+runs: they only write files, and the agent looks at these before it judges, and again before it
+sends an update.
 """
 
-from pathlib import Path
+from dataclasses import replace
 
 from tacitly_client.campaigns import joined_plan
+from tacitly_client.capture.clock import Clock
 from tacitly_client.contract_store import ContractStore
+from tacitly_client.files import Watch
 from tacitly_client.home import AgentHome
 from tacitly_client.node.policy import Agreement, agreement
+from tacitly_client.pause import read_pause
 from tacitly_common.contract.acts import ContractError
 
 
@@ -30,13 +34,18 @@ def read_agreement(home: AgentHome) -> Agreement:
 
 
 class AgreementWatch:
-    """Reads a home's agreement, and again only after one of its files was replaced."""
+    """Reads a home's agreement, and again only after one of its files was replaced.
 
-    def __init__(self, home: AgentHome) -> None:
+    While the person has paused it is that of somebody who has joined nothing: from outside the two
+    are the same, in every answer and in how often this device asks.
+    """
+
+    def __init__(self, home: AgentHome, clock: Clock) -> None:
         """Raises what `read_agreement` does."""
         self._home = home
-        self._seen = self._marks()
-        self._held = read_agreement(home)
+        self._clock = clock
+        files = (home.enrolment, home.contract, home.contract_problem, home.plan, home.consent)
+        self._read = Watch(lambda: self._both(home), *files)
 
     def current(self) -> Agreement:
         """The agreement now; the same object while nothing has changed.
@@ -44,25 +53,10 @@ class AgreementWatch:
         Raises:
             PlanError, ValidationError: as `read_agreement`.
         """
-        marks = self._marks()
-        if marks != self._seen:
-            # Taken before reading: what changes meanwhile is seen the next time.
-            self._held = read_agreement(self._home)
-            self._seen = marks
-        return self._held
+        active, paused = self._read()
+        return paused if read_pause(self._home, self._clock).paused else active
 
-    def _marks(self) -> list[tuple[int, int, int] | None]:
-        home = self._home
-        return [
-            _mark(path)
-            for path in (home.enrolment, home.contract, home.contract_problem, home.plan)
-        ]
-
-
-def _mark(path: Path) -> tuple[int, int, int] | None:
-    """What differs between a file and the one that replaced it; None without a file."""
-    try:
-        state = path.stat()
-    except FileNotFoundError:
-        return None
-    return state.st_ino, state.st_mtime_ns, state.st_size
+    @staticmethod
+    def _both(home: AgentHome) -> tuple[Agreement, Agreement]:
+        held = read_agreement(home)
+        return held, replace(held, joined=None)

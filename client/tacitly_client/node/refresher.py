@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final, Self
 
 from tacitly_client.home import AgentHome
+from tacitly_client.ledger_report import LedgerReport
 from tacitly_client.model_fetch import fetch_model, running_campaigns
 from tacitly_client.node.backoff import Backoff, Pause, Trouble, Wake
 from tacitly_client.refresh import refresh
@@ -30,18 +31,21 @@ log = logging.getLogger(__name__)
 class Refresher:
     """A thread that refreshes about every `seconds`, from entering to leaving.
 
-    After a desk that did not answer it asks again sooner, each time later, up to `seconds`.
+    `report` gives the ledger's, which this process may not open. After a desk that did not answer
+    it asks again sooner, each time later, up to `seconds`.
     """
 
     def __init__(
         self,
         home: AgentHome,
         *,
+        report: Callable[[], LedgerReport],
         seconds: float,
         now: Callable[[], datetime],
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._home = home
+        self._report = report
         self._seconds = seconds
         self._now = now
         self._uniform = uniform
@@ -72,7 +76,9 @@ class Refresher:
     def _trouble(self) -> Trouble | None:
         """Refresh once; what kept the desk from answering, None if nothing did."""
         try:
-            contract = refresh(self._home, now=self._now(), stopped=self._stop.is_set)
+            contract = refresh(
+                self._home, now=self._now(), report=self._report, stopped=self._stop.is_set
+            )
             for plan_hash in running_campaigns(contract, now=self._now()):
                 self._fetch(plan_hash)
         except ContractError as error:

@@ -1,6 +1,7 @@
 """One attempt at one round on this device: charge, train, release, keep, in that order.
 
-    1. Refuse another plan, a round the plan does not have, a model that is not the plan's.
+    1. Refuse another plan, one that the person has consented to no more, a round the plan does not
+       have, a model that is not the plan's.
     2. An attempt seen before: its kept result again, byte for byte; without one it is LOST.
     3. Windows of the person's events in the plan's data epochs, the held-out part left alone.
        Without any the attempt goes on all the same and ends in noise: a refusal would tell,
@@ -28,6 +29,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from tacitly_client.consent import takes_part
 from tacitly_client.contract_store import ContractStore
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger, RecordSteps
@@ -67,6 +69,7 @@ def answer(
     |-------------------------|--------------------------------------------------------------|
     | OK                      | the update, new or kept                                      |
     | UNKNOWN_PLAN            | not the plan this device agreed to                           |
+    | NOT_JOINED              | consent to it was withdrawn meanwhile                        |
     | ROUND_OUT_OF_RANGE      | not in 1..plan.rounds                                        |
     | WRONG_MODEL             | length, NaN, infinity; in the first round also another start |
     | BUDGET_EXHAUSTED        | the charge would pass a cap; nothing was charged             |
@@ -80,6 +83,8 @@ def answer(
     """
     if job.plan_hash != plan.hash:
         return ReplyCode.UNKNOWN_PLAN, b""
+    if not takes_part(home, plan.hash):
+        return ReplyCode.NOT_JOINED, b""
     if not _FIRST_ROUND <= job.round <= plan.rounds:
         return ReplyCode.ROUND_OUT_OF_RANGE, b""
     model = _model(plan, job, body)

@@ -1,5 +1,6 @@
-"""The frames between the node process and its trainer process, over stdin and stdout.
+"""The frames between the node process and its trainer process, over one connection.
 
+    node -> vault     TRAIN, once: then the connection is a trainer's (daemon/vault.py)
     trainer -> node   READY, once: it has loaded what it needs
     node -> trainer   Job:    which attempt, and the model as float32 bytes
     trainer -> node   Result: a reply code, and the update as int32 bytes if the code is OK
@@ -18,6 +19,9 @@ from tacitly_common.wire.codes import ReplyCode
 
 # A job that is in the pipe gets done, however late; so none is sent to who cannot begin yet.
 READY: Final = b"R"
+# What the vault is asked for: a trainer, or the ledger's report (which is JSON until the end).
+TRAIN: Final = b"T"
+REPORT: Final = b"L"
 
 _LENGTH: Final = struct.Struct("<Q")
 _MAX_HEADER_BYTES: Final = 4_096

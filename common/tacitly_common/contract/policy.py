@@ -11,10 +11,12 @@ import msgspec
 from tacitly_common.accounting.subject import cap_nano_rho
 from tacitly_common.campaign import CampaignPlan, Level
 from tacitly_common.errors import ValidationError
-from tacitly_common.validation import in_range, positive, probability, short_name
+from tacitly_common.purposes import Purpose
+from tacitly_common.validation import in_range, positive, probability
 from tacitly_common.wire.codes import ReplyCode
 
 _LEVELS = (Level.CLASSES, Level.CHARACTERS)
+_LONGEST_TOLD = 200
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -31,6 +33,15 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     | lifetime_epsilon         | and all others together cost a person at most this, for life  |
     | epoch_epsilon            | ... and for the data of one calendar month                    |
     | maximum_grant_hours      | gets grants of at most these hours                            |
+
+    and two things that people are told before they are asked. Without them no device asks anybody
+    for consent to capture:
+
+    | field            | meaning                                                               |
+    |------------------|-----------------------------------------------------------------------|
+    | workers_informed | the agreement or notice by which workers and their representatives    |
+    |                  | were informed (Regulation (EU) 2024/1689, Article 26(7))              |
+    | contact          | whom a person asks: the data protection officer, an address           |
     """
 
     purposes: tuple[str, ...]
@@ -42,12 +53,17 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     lifetime_epsilon: Decimal
     epoch_epsilon: Decimal
     maximum_grant_hours: int = 24
+    workers_informed: str = ""
+    contact: str = ""
 
     def __post_init__(self) -> None:
         if not self.purposes or list(self.purposes) != sorted(set(self.purposes)):
             raise ValidationError(f"purposes must be sorted, unique, not empty: {self.purposes}")
-        for purpose in self.purposes:
-            short_name(purpose=purpose)
+        if unknown := set(self.purposes) - set(Purpose):
+            raise ValidationError(
+                f"purposes has {sorted(unknown)}, but those of Tacitly are a closed list: "
+                f"{', '.join(Purpose)}"
+            )
         positive(
             minimum_noise_multiplier=self.minimum_noise_multiplier,
             maximum_clip_norm=self.maximum_clip_norm,
@@ -57,6 +73,12 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         probability(delta=self.delta)
         in_range(2, 1_000_000, minimum_cohort=self.minimum_cohort)
         in_range(1, 24 * 31, maximum_grant_hours=self.maximum_grant_hours)
+        for name in ("workers_informed", "contact"):
+            told = getattr(self, name)
+            if len(told) > _LONGEST_TOLD or not (told.isprintable() and told == told.strip()):
+                raise ValidationError(
+                    f"{name} must be one line of at most {_LONGEST_TOLD} characters"
+                )
 
     @property
     def lifetime_nano_rho(self) -> int:

@@ -25,7 +25,8 @@ class ReplyCode(IntEnum):
     TOO_SOON = 10
     # Earlier than an attempt that this device has answered already.
     ROUND_REPLAYED = 11
-    # The person of this device has not joined the campaign.
+    # The person of this device does not take part: has not joined, has left or withdrawn, or has
+    # paused. Which of these is nobody's business, so that one code says them all.
     NOT_JOINED = 12
     # The officers' log does not hang together: a signature, a hash, an order, or a rolled-back end.
     LOG_FORGED = 13

@@ -22,6 +22,7 @@ import grpc
 import grpc.aio
 
 from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.processes import allow_many_files, end_with_parent
 from tacitly_common.wire.desk_client import MOST_MESSAGE_BYTES
 from tacitly_common.wire.desk_pb2_grpc import (
     add_EnrolmentServicer_to_server,
@@ -39,7 +40,6 @@ from tacitly_server.enrolment.registry import Registry
 from tacitly_server.home import ServerHome
 from tacitly_server.ledger.place import database_of
 from tacitly_server.private_files import read_private
-from tacitly_server.processes import allow_many_files, end_with_parent
 from tacitly_server.superlink import bind_all, listening_at
 
 _THREADS: Final = 4

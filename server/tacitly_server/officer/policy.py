@@ -40,6 +40,8 @@ def example() -> None:
         lifetime_epsilon=Decimal(8),
         epoch_epsilon=Decimal(4),
         maximum_grant_hours=24,
+        workers_informed="works agreement of 2026-11-01",
+        contact="privacy@example.org",
     )
     click.echo(msgspec.json.format(msgspec.json.encode(start), indent=2).decode())
 

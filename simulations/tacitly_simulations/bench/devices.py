@@ -21,7 +21,7 @@ import psutil
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tacitly_client.campaigns import check, join, leave
-from tacitly_client.home import AgentHome, AgentSettings
+from tacitly_client.home import AgentHome, AgentSettings, TrainWhen
 from tacitly_client.node.identity import load_node_key
 from tacitly_client.refresh import refresh
 from tacitly_common.campaign import CampaignPlan
@@ -65,10 +65,13 @@ def configure(
         TacitlyError: the desk does not answer, or its log does not let the plan run.
     """
     now = datetime.now(UTC)
-    leave(home)
-    join(home, check(refresh(home, now=now), plan.hash, now=now))
+    leave(home, now=now)
+    join(home, check(refresh(home, now=now), plan.hash, now=now), "a benchmark", now=now)
     settings = AgentSettings(
-        server=server.address, lifetime_cap_nano_rho=100 * plan.cap_nano_rho, **changes
+        server=server.address,
+        lifetime_cap_nano_rho=100 * plan.cap_nano_rho,
+        train_when=TrainWhen.ALWAYS,
+        **changes,
     )
     home.settings.write_bytes(msgspec.json.encode(settings))
 

@@ -153,6 +153,8 @@ class Deployment:
                 "--poll-seconds", str(poll_seconds),
                 "--idle-poll-seconds", str(poll_seconds),
                 "--heartbeat-seconds", "10",
+                # Nobody sits at these machines.
+                "--train-when", "always",
             ]
         )  # fmt: skip
         recording = b"\n".join(to_json_line(event) for event in events)

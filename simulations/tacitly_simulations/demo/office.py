@@ -36,6 +36,8 @@ def policy_for(plan: CampaignPlan, *, campaigns: int = 1) -> Policy:
         delta=plan.delta,
         lifetime_epsilon=epsilon,
         epoch_epsilon=epsilon,
+        workers_informed="none: a demonstration",
+        contact="nobody: a demonstration",
     )
 
 

@@ -53,16 +53,18 @@ class Child:
     """One process that should always run.
 
     Its output is appended to `log`, of which at most `log_bytes` are kept, and as many again in
-    a file beside it: callers from outside can make a server write.
+    a file beside it: callers from outside can make a server write. Without a log it is this
+    process's own.
     """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    log: Path
+    log: Path | None
     clock: Callable[[], float]
     report: Callable[[str], None]
     log_bytes: int = _LOG_BYTES
+    backoff: Backoff | None = None
     restarts: int = 0
     exit_code: int | None = None
     _process: subprocess.Popen[bytes] | None = None
@@ -70,7 +72,7 @@ class Child:
     _backoff: Backoff = field(init=False)
 
     def __post_init__(self) -> None:
-        self._backoff = Backoff(self.clock)
+        self._backoff = self.backoff or Backoff(self.clock)
 
     @property
     def pid(self) -> int | None:
@@ -95,13 +97,13 @@ class Child:
             self._start()
 
     def _start(self) -> None:
-        with self.log.open("ab") as output:
+        with self.log.open("ab") if self.log else contextlib.nullcontext() as output:
             self._process = subprocess.Popen(
                 self.command,
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
-                stderr=subprocess.STDOUT,
+                stderr=subprocess.STDOUT if output else None,
                 # Ctrl-C in a terminal reaches the supervisor alone, which ends them in order.
                 process_group=0,
             )
@@ -109,7 +111,7 @@ class Child:
 
     def _cut_log(self) -> None:
         """Move a long log's content away; the process, which appends, goes on in the same file."""
-        if self.log.exists() and self.log.stat().st_size > self.log_bytes:
+        if self.log and self.log.exists() and self.log.stat().st_size > self.log_bytes:
             shutil.copyfile(self.log, self.log.with_suffix(".log.old"))
             os.truncate(self.log, 0)
 
@@ -126,7 +128,9 @@ class Child:
         self._process = None
 
     def last_line(self) -> str:
-        """The last line it wrote."""
+        """The last line of its log, "" without one."""
+        if self.log is None:
+            return ""
         try:
             lines = self.log.read_text(errors="replace").splitlines()
         except OSError:
@@ -150,13 +154,13 @@ def living_children(pid: int) -> list[int]:
     return children
 
 
-def end_with_parent(parent_pid: int) -> None:
-    """Have the kernel send this process SIGTERM when its parent ends, by SIGKILL too.
+def end_with_parent(parent_pid: int, with_signal: signal.Signals = signal.SIGTERM) -> None:
+    """Have the kernel send this process a signal when its parent ends, by SIGKILL too.
 
     Raises:
         SystemExit: the parent has ended already.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, with_signal)
     if os.getppid() != parent_pid:
         sys.exit("the supervisor has ended")
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from stock_flower import eventually
-from tacitly_server.processes import Child
+from tacitly_common.processes import Child
 
 # Writes what is written into the named pipe.
 _ECHO = "import sys\nfor line in open(sys.argv[1]): print(line, end='', flush=True)"

@@ -1,0 +1,158 @@
+"""`tacitly-agent pause`, `resume`, `exclude`, `doctor`, `config`: with or without a running agent.
+
+They write the files that the agent's processes read; none asks a process.
+"""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from tacitly_client.options import format_option, home_option
+
+if TYPE_CHECKING:
+    from tacitly_client.home import AgentHome
+
+_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+
+
+def _seconds(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
+    """A length of time as 90s, 30m, 1h, 2d or 1h30m."""
+    if value is None:
+        return None
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", value)
+    if not parts or "".join(number + unit for number, unit in parts) != value:
+        raise click.BadParameter(f"{value!r} is no length of time such as 30m, 1h or 1h30m")
+    return sum(float(number) * _UNITS[unit] for number, unit in parts)
+
+
+@click.command()
+@home_option
+@click.option(
+    "--for",
+    "seconds",
+    metavar="TIME",
+    callback=_seconds,
+    help="Such as 30m or 1h; else until `resume`.",
+)
+def pause(home: Path, seconds: float | None) -> None:
+    """Capture nothing and train on nothing, for some time or until `resume`."""
+    from tacitly_client.capture.clock import SystemClock
+    from tacitly_client.pause import pause as paused
+
+    paused(_set_up(home), SystemClock(), seconds)
+    _tell(home)
+
+
+@click.command()
+@home_option
+def resume(home: Path) -> None:
+    """End any pause. What you have not consented to is still not captured."""
+    from tacitly_client.capture.clock import SystemClock
+    from tacitly_client.pause import resume as resumed
+
+    resumed(_set_up(home), SystemClock())
+    _tell(home)
+
+
+@click.command()
+@home_option
+@click.argument("application")
+@click.option("--remove", is_flag=True, help="Take the exclusion back.")
+def exclude(home: Path, application: str, remove: bool) -> None:
+    """Store and count nothing of APPLICATION, from now on; also of one never seen yet."""
+    from tacitly_client.choices import exclude as excluded
+    from tacitly_client.choices import include
+
+    choices = (include if remove else excluded)(_set_up(home), application)
+    click.echo(f"excluded: {', '.join(sorted(choices.excluded)) or 'none'}")
+    if not remove:
+        click.echo("what is stored of it already: `tacitly-agent erase` removes it")
+
+
+@click.command()
+@home_option
+@format_option
+@click.pass_context
+def doctor(context: click.Context, home: Path, as_json: bool) -> None:
+    """Look whether everything is as it should be, and say the smallest thing that mends it.
+
+    Exits with 1 if there is a problem.
+    """
+    import os
+
+    from tacitly_client.capture.clock import SystemClock
+    from tacitly_client.doctor import Health, Place, examine
+    from tacitly_client.home import AgentHome
+
+    findings = examine(Place(AgentHome(home), os.environ, SystemClock(), Path.home()))
+    if as_json:
+        from tacitly_client.show import print_json
+
+        shown = {
+            name: {"health": each.health.value, "found": each.found, "fix": each.fix}
+            for name, each in findings.items()
+        }
+        print_json({"checks": shown})
+    else:
+        for name, each in findings.items():
+            click.echo(f"{name:<14} {each.health.value:<8} {each.found}")
+            if each.fix:
+                click.echo(f"{'':<23} -> {each.fix}")
+    context.exit(any(each.health is Health.PROBLEM for each in findings.values()))
+
+
+@click.group()
+def config() -> None:
+    """What this agent goes by."""
+
+
+@config.command("show")
+@home_option
+@format_option
+@click.option("--origin", is_flag=True, help="Say where each value comes from.")
+def show_config(home: Path, as_json: bool, origin: bool) -> None:
+    """Show every setting that is in force."""
+    from tacitly_client.effective import effective_settings
+
+    settings = effective_settings(_set_up(home))
+    if as_json:
+        from tacitly_client.show import print_json
+
+        print_json(
+            {
+                "settings": {
+                    each.name: {"value": each.value, "origin": each.origin}
+                    if origin
+                    else each.value
+                    for each in settings
+                }
+            }
+        )
+        return
+    width = max(len(each.name) for each in settings)
+    for each in settings:
+        where = f"  ({each.origin})" if origin else ""
+        click.echo(f"{each.name:<{width}}  {each.shown}{where}")
+
+
+def _set_up(home: Path) -> "AgentHome":
+    """The home of an enrolled agent.
+
+    Raises:
+        ValidationError: there is none, so nothing to pause or exclude.
+    """
+    from tacitly_client.home import AgentHome, read_settings
+
+    place = AgentHome(home)
+    read_settings(place)
+    return place
+
+
+def _tell(home: Path) -> None:
+    from tacitly_client.capture.clock import SystemClock
+    from tacitly_client.home import AgentHome
+    from tacitly_client.now import read_now
+
+    click.echo(f"capture: {read_now(AgentHome(home), SystemClock()).headline}")

@@ -1,0 +1,58 @@
+"""What the agent does at the moment, put together from what its processes show. No content."""
+
+from datetime import datetime
+
+import msgspec
+
+from tacitly_client.capture.clock import Clock
+from tacitly_client.capture.state import Doing, read_state
+from tacitly_client.daemon.conditions import Hindrance
+from tacitly_client.daemon.state import AgentState, PartState, Training, VaultState
+from tacitly_client.home import AgentHome
+from tacitly_client.live_file import read_live
+from tacitly_client.pause import read_pause
+
+
+class Now(msgspec.Struct, frozen=True, kw_only=True):
+    """| field           | meaning                                                            |
+    |-----------------|--------------------------------------------------------------------|
+    | capture, reason | what the capture process does, and why if that is not plain        |
+    | paused          | by the person's word, whether or not a process runs                |
+    | paused_until_ns | wall time; None: until `resume`                                    |
+    | training        | what becomes of the trainer, and what it waits for                 |
+    | processes       | the supervisor's; empty: none runs                                 |
+    """
+
+    capture: Doing
+    reason: str
+    paused: bool
+    paused_until_ns: int | None
+    training: Training
+    training_waits_for: tuple[Hindrance, ...]
+    processes: tuple[PartState, ...]
+
+    @property
+    def headline(self) -> str:
+        """Whether anything is captured, in a few words."""
+        if not self.paused:
+            return f"{self.capture.value}{f': {self.reason}' if self.reason else ''}"
+        if self.paused_until_ns is None:
+            return "paused until `tacitly-agent resume`"
+        until = datetime.fromtimestamp(self.paused_until_ns / 1e9).astimezone()
+        return f"paused until {until:%Y-%m-%d %H:%M}"
+
+
+def read_now(home: AgentHome, clock: Clock) -> Now:
+    """The state now."""
+    shown, paused = read_state(home.capture_state), read_pause(home, clock)
+    vault = read_live(home.vault_state, VaultState) or VaultState(Training.NONE)
+    agent = read_live(home.agent_state, AgentState)
+    return Now(
+        capture=shown.doing,
+        reason=shown.reason,
+        paused=paused.paused,
+        paused_until_ns=paused.until_ns,
+        training=vault.training,
+        training_waits_for=vault.hindrances,
+        processes=agent.parts if agent else (),
+    )

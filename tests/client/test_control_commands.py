@@ -1,0 +1,117 @@
+"""`tacitly-agent pause`, `resume`, `exclude`, `config`, with no process running."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from homes import make_home, training_plan
+from tacitly_client.capture.clock import SystemClock
+from tacitly_client.choices import ChoicesFile, set_level
+from tacitly_client.cli import cli
+from tacitly_client.home import AgentHome
+from tacitly_client.pause import read_pause
+from tacitly_client.redaction import ContentLevel
+from tacitly_common.errors import ValidationError
+
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> AgentHome:
+    return make_home(tmp_path / "home", training_plan())
+
+
+def run(home: AgentHome, *arguments: str) -> Result:
+    place = ["--home", str(home.root)]
+    head = 2 if arguments[0] == "config" else 1
+    return CliRunner().invoke(cli, [*arguments[:head], *place, *arguments[head:]])
+
+
+@pytest.mark.parametrize(
+    ("length", "seconds"),
+    [
+        ("90s", 90),
+        ("30m", 1_800),
+        ("1h", 3_600),
+        ("1h30m", 5_400),
+        ("2d", 172_800),
+        ("0.5h", 1_800),
+    ],
+)
+def test_a_pause_for_a_time(home: AgentHome, length: str, seconds: int) -> None:
+    began = time.time()
+    result = run(home, "pause", "--for", length)
+    assert result.exit_code == 0
+    assert "paused until 20" in result.output
+    until_ns = read_pause(home, CLOCK).until_ns
+    assert until_ns is not None
+    assert began + seconds <= until_ns / 1e9 + 0.001 <= time.time() + seconds + 0.002
+
+
+def test_a_pause_lasts_until_resume(home: AgentHome) -> None:
+    assert "paused until `tacitly-agent resume`" in run(home, "pause").output
+    assert read_pause(home, CLOCK).paused
+    assert "capture: not running" in run(home, "resume").output
+    assert not read_pause(home, CLOCK).paused
+
+
+@pytest.mark.parametrize("length", ["", "1", "h", "1 h", "1h!", "-1h", "1y", "an hour"])
+def test_what_is_no_length_of_time_pauses_nothing(home: AgentHome, length: str) -> None:
+    result = run(home, "pause", "--for", length)
+    assert result.exit_code == 2
+    assert "such as 30m, 1h or 1h30m" in result.output
+    assert not read_pause(home, CLOCK).paused
+
+
+def test_no_time_at_all_is_no_pause(home: AgentHome) -> None:
+    result = run(home, "pause", "--for", "0m")
+    assert isinstance(result.exception, ValidationError)
+    assert not read_pause(home, CLOCK).paused
+
+
+def test_an_application_is_excluded_and_taken_back(home: AgentHome) -> None:
+    assert "excluded: signal\n" in run(home, "exclude", "Signal").output
+    assert ChoicesFile(home.choices)().excluded == {"signal"}
+    assert run(home, "exclude", "signal", "--remove").output == "excluded: none\n"
+    assert ChoicesFile(home.choices)().excluded == frozenset()
+
+
+@pytest.mark.parametrize(
+    "arguments", [["pause"], ["resume"], ["exclude", "signal"], ["config", "show"]]
+)
+def test_without_a_home_there_is_nothing_to_change(tmp_path: Path, arguments: list[str]) -> None:
+    result = run(AgentHome(tmp_path / "nowhere"), *arguments)
+    assert isinstance(result.exception, ValidationError)
+    assert "tacitly-agent enrol" in str(result.exception)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_each_setting_says_where_it_comes_from(home: AgentHome) -> None:
+    written = json.loads(home.settings.read_bytes())
+    del written["poll_seconds"]
+    home.settings.write_text(json.dumps(written))
+    set_level(home, "gedit", ContentLevel.WORDS)
+    shown = json.loads(run(home, "config", "show", "--origin", "--format", "json").output)
+    settings = shown["settings"]
+    assert settings["server"] == {"value": "127.0.0.1:1", "origin": str(home.settings)}
+    assert settings["poll_seconds"] == {"value": 3.0, "origin": "as it ships"}
+    assert settings["content.applications.gedit"]["value"] == "words"
+    assert settings["content.applications.gedit"]["origin"] == str(home.choices)
+    assert settings["content.excluded"]["value"] == []
+    lines = run(home, "config", "show", "--origin").output.splitlines()
+    assert len(lines) == len(settings)
+    assert any(line.startswith("poll_seconds") and line.endswith("(as it ships)") for line in lines)
+    assert "(" not in run(home, "config", "show").output
+
+
+def test_status_says_first_what_is_captured(home: AgentHome) -> None:
+    run(home, "pause", "--for", "1h")
+    lines = run(home, "status").output.splitlines()
+    assert lines[0].startswith("capture           paused until 20")
+    assert lines[1] == "training          no round at the moment"
+    assert lines[2].startswith("processes         none")
+    now = json.loads(run(home, "status", "--format", "json").output)["now"]
+    assert (now["capture"], now["paused"], now["processes"]) == ("not running", True, [])
