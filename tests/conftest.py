@@ -1,8 +1,17 @@
 """Fixtures that every part's tests share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_keyring_of_the_person_at_work() -> Iterator[None]:
+    """Stores that tests make keep their keys in files: a session's keyring is the person's own."""
+    with pytest.MonkeyPatch.context() as changed:
+        changed.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+        yield
 
 
 @pytest.fixture(scope="session")

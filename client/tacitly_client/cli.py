@@ -17,6 +17,7 @@ from tacitly_client.control_commands import config, doctor, exclude, pause, resu
 from tacitly_client.model_commands import model
 from tacitly_client.options import home_option
 from tacitly_client.status import status
+from tacitly_client.store_commands import erase, export, retention, show
 from tacitly_common.command import run_command
 
 
@@ -197,20 +198,6 @@ def verify(home: Path) -> None:
 @cli.command()
 @home_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def erase(home: Path, yes: bool) -> None:
-    """Erase every stored event. What has been spent of the budget stays spent."""
-    from tacitly_client.home import AgentHome
-    from tacitly_client.store import EventStore
-
-    if not yes:
-        click.confirm("Erase every event stored on this machine?", abort=True)
-    with EventStore.open(AgentHome(home).store) as store:
-        click.echo(f"erased {store.erase()} events")
-
-
-@cli.command()
-@home_option
-@click.option("--yes", is_flag=True, help="Do not ask.")
 def withdraw(home: Path, yes: bool) -> None:
     """Leave for good: withdraw all consent, tell the server, erase this machine's keys.
 
@@ -224,11 +211,12 @@ def withdraw(home: Path, yes: bool) -> None:
     if not yes:
         click.confirm("Leave for good? Coming back takes a new invitation.", abort=True)
     withdrawn(place, now=datetime.now(UTC))
-    click.echo("withdrawn; your events are still here, `tacitly-agent erase` removes them")
+    click.echo("withdrawn; your events are still here, `tacitly-agent erase --all` removes them")
 
 
 for command in (
     *(campaigns, consent, join, leave, model, status, suggest),
     *(config, doctor, exclude, pause, resume),
+    *(show, export, erase, retention),
 ):
     cli.add_command(command)

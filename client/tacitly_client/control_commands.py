@@ -3,40 +3,21 @@
 They write the files that the agent's processes read; none asks a process.
 """
 
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
-from tacitly_client.options import format_option, home_option
+from tacitly_client.options import Duration, format_option, home_option
 
 if TYPE_CHECKING:
     from tacitly_client.home import AgentHome
 
-_UNITS: Final = {"s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-
-
-def _seconds(_context: click.Context, _option: click.Parameter, value: str | None) -> float | None:
-    """A length of time as 90s, 30m, 1h, 2d or 1h30m."""
-    if value is None:
-        return None
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd])", value)
-    if not parts or "".join(number + unit for number, unit in parts) != value:
-        raise click.BadParameter(f"{value!r} is no length of time such as 30m, 1h or 1h30m")
-    return sum(float(number) * _UNITS[unit] for number, unit in parts)
-
 
 @click.command()
 @home_option
-@click.option(
-    "--for",
-    "seconds",
-    metavar="TIME",
-    callback=_seconds,
-    help="Such as 30m or 1h; else until `resume`.",
-)
-def pause(home: Path, seconds: float | None) -> None:
+@click.option("--for", "seconds", type=Duration(), metavar="1h", help="Else until `resume`.")
+def pause(home: Path, seconds: int | None) -> None:
     """Capture nothing and train on nothing, for some time or until `resume`."""
     from tacitly_client.capture.clock import SystemClock
     from tacitly_client.pause import pause as paused

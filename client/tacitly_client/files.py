@@ -27,7 +27,7 @@ def write_whole(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
-    _sync(path.parent)
+    sync_directory(path.parent)
 
 
 @contextmanager
@@ -48,7 +48,7 @@ def remove(path: Path) -> bool:
         path.unlink()
     except FileNotFoundError:
         return False
-    _sync(path.parent)
+    sync_directory(path.parent)
     return True
 
 
@@ -85,8 +85,8 @@ def _mark(path: Path) -> tuple[int, int, int] | None:
     return state.st_ino, state.st_mtime_ns, state.st_size
 
 
-def _sync(directory: Path) -> None:
-    # A name is durable only when its directory is.
+def sync_directory(directory: Path) -> None:
+    """Make the directory's new, renamed and removed names durable."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

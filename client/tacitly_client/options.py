@@ -1,8 +1,12 @@
 """Options that several commands share."""
 
+import re
 from pathlib import Path
+from typing import Final
 
 import click
+
+_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def _default_home() -> Path:
@@ -27,3 +31,20 @@ format_option = click.option(
     callback=lambda _context, _option, value: value == "json",
     help="For people, or one JSON document.",
 )
+
+
+class Duration(click.ParamType[int]):
+    """A whole number and its unit, "90s", "10m", "2h", "7d": seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: str | int, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int:
+        """Seconds, at least 1."""
+        if isinstance(value, int):
+            return value
+        match = re.fullmatch(r"([1-9][0-9]{0,6})([smhd])", value.strip())
+        if match is None:
+            self.fail(f"{value!r} is no time such as 90s, 10m, 2h or 7d", param, ctx)
+        return int(match[1]) * _UNIT_SECONDS[match[2]]

@@ -69,9 +69,11 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 def status(home: Path, as_json: bool) -> None:
     """Show what is captured and stored, what was joined and spent, and what has left."""
     from tacitly_client.home import AgentHome
+    from tacitly_client.processes import forbid_dumps
     from tacitly_client.show import print_json
     from tacitly_client.store import Damage, EventStore, StoreError
 
+    forbid_dumps()
     place = AgentHome(home)
     damages: list[Damage] = []
     problem: StoreError | None = None

@@ -387,19 +387,10 @@ def test_what_a_refresh_tells_the_desk_is_in_the_journal(joined: Site) -> None:
     assert (last["log_length"], last["attempts"], last["ledger_head"]) == said
 
 
-def test_replay_fills_the_store_and_erase_empties_it(enrolled: Site) -> None:
+def test_replay_fills_the_store(enrolled: Site) -> None:
     assert enrolled.run("replay", "-", stdin=recording("hello")).output == "stored 5 events\n"
     with EventStore.open(enrolled.place.store) as store:
         assert "".join(event.key for event in store.events()) == "hello"
-    assert enrolled.run("erase", "--yes").output == "erased 5 events\n"
-    with EventStore.open(enrolled.place.store) as store:
-        assert store.count() == 0
-
-
-def test_erase_asks_first(enrolled: Site) -> None:
-    enrolled.run("replay", "-", stdin=recording("hello"))
-    assert enrolled.run("erase", stdin=b"n\n").exit_code == 1
-    assert EventStore.open(enrolled.place.store).count() == 5
 
 
 @pytest.mark.parametrize("bad", [b"s3cret", recording("ba")[::-1]])

@@ -302,7 +302,7 @@ def test_the_process_leaves_no_core_and_is_the_only_one(home: AgentHome, display
 def test_it_needs_no_private_key(
     home: AgentHome, display: Server, person: Person, tray: Tray
 ) -> None:
-    private = home.store / "store.key"
+    [private] = home.store.glob("*.key")
     key = private.read_bytes()
     private.unlink()
     tray.permit()

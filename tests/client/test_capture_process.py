@@ -293,15 +293,15 @@ def test_events_are_written_after_five_seconds_or_a_frame(setting: Setting) -> N
 def test_a_store_that_cannot_be_written_is_said_and_nothing_piles_up(setting: Setting) -> None:
     setting.permit()
     setting.turn()
-    public = setting.directory / "store.pub"
-    key = public.read_bytes()
-    public.unlink()
+    layout = setting.directory / "store.json"
+    content = layout.read_bytes()
+    layout.unlink()
     for keys in ("ab", "cd"):
         setting.press(*keys)
         setting.turn(int(FLUSH_SECONDS / 0.25) + 1)
     assert setting.writer._events == []
     assert setting.doing() == [Doing.CAPTURING, Doing.NOT_STORING]
-    public.write_bytes(key)
+    layout.write_bytes(content)
     setting.press("e")
     assert len(setting.stored()) == 0  # still in the source
     setting.turn(int(FLUSH_SECONDS / 0.25) + 2)

@@ -31,15 +31,7 @@ def run(home: AgentHome, *arguments: str) -> Result:
 
 
 @pytest.mark.parametrize(
-    ("length", "seconds"),
-    [
-        ("90s", 90),
-        ("30m", 1_800),
-        ("1h", 3_600),
-        ("1h30m", 5_400),
-        ("2d", 172_800),
-        ("0.5h", 1_800),
-    ],
+    ("length", "seconds"), [("90s", 90), ("30m", 1_800), ("1h", 3_600), ("2d", 172_800)]
 )
 def test_a_pause_for_a_time(home: AgentHome, length: str, seconds: int) -> None:
     began = time.time()
@@ -58,17 +50,11 @@ def test_a_pause_lasts_until_resume(home: AgentHome) -> None:
     assert not read_pause(home, CLOCK).paused
 
 
-@pytest.mark.parametrize("length", ["", "1", "h", "1 h", "1h!", "-1h", "1y", "an hour"])
+@pytest.mark.parametrize("length", ["", "1", "h", "0m", "-1h", "1y", "an hour"])
 def test_what_is_no_length_of_time_pauses_nothing(home: AgentHome, length: str) -> None:
     result = run(home, "pause", "--for", length)
     assert result.exit_code == 2
-    assert "such as 30m, 1h or 1h30m" in result.output
-    assert not read_pause(home, CLOCK).paused
-
-
-def test_no_time_at_all_is_no_pause(home: AgentHome) -> None:
-    result = run(home, "pause", "--for", "0m")
-    assert isinstance(result.exception, ValidationError)
+    assert "no time such as 90s, 10m, 2h or 7d" in result.output
     assert not read_pause(home, CLOCK).paused
 
 

@@ -21,6 +21,7 @@ from tacitly_client.training.pipe import Job
 from tacitly_common.accounting.record import NO_RDP, compose, epsilon_of_rdp, rdp_of_steps
 from tacitly_common.campaign import CampaignPlan, ParticipationLimits, PlanError
 from tacitly_common.errors import LedgerError
+from tacitly_common.events import Event, EventKind
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.wire.codes import ReplyCode
 
@@ -276,3 +277,39 @@ def test_a_round_too_soon_after_another_is_refused_and_a_retry_is_not(tmp_path):
     later = NOW + timedelta(hours=24)
     assert ask(home, plan, round_=2, body=body, now=later)[0] is ReplyCode.OK
     assert spent(home) == 3 * JOB_COST
+
+
+def test_days_go_once_the_campaign_has_no_other_attempt_for_them(tmp_path):
+    plan = training_plan(participations=2)
+    home = make_home(tmp_path / "agent", plan, text="")
+    with EventStore.open(home.store) as store:
+        for day in (11, 12, 13):
+            store.append(typed_on(datetime(2023, 11, day, tzinfo=UTC), 40))
+
+    def days_left() -> list[int]:
+        with EventStore.open(home.store) as store:
+            return [day.day for day in store.days()]
+
+    ask(home, plan, round_=1)
+    assert days_left() == [11, 12, 13]
+    ask(home, plan, round_=2)
+    # The newest fifth of the tokens is held out: it is of the 13th, and not learned from.
+    assert days_left() == [13]
+
+
+def test_the_last_round_is_the_last_attempt(tmp_path):
+    plan = training_plan()
+    home = make_home(tmp_path / "agent", plan, text="")
+    with EventStore.open(home.store) as store:
+        for day in (11, 12):
+            store.append(typed_on(datetime(2023, 11, day, tzinfo=UTC), 40))
+    ask(home, plan, round_=plan.rounds)
+    with EventStore.open(home.store) as store:
+        assert [day.day for day in store.days()] == [12]
+
+
+def typed_on(day: datetime, keys: int) -> list[Event]:
+    start_ns = int(day.timestamp()) * 10**9
+    return [
+        Event(EventKind.KEY_DOWN, n * 10**8, start_ns + n * 10**8, key="a") for n in range(keys)
+    ]

@@ -121,10 +121,10 @@ def test_a_corrupt_store_is_named_and_the_rest_of_it_is_used(home: AgentHome) ->
 
 
 def test_a_wrong_key_is_named_and_the_right_one_brings_everything_back(home: AgentHome) -> None:
-    key = home.store / "store.key"
+    [key] = home.store.glob("*.key")
     right = key.read_bytes()
     key.write_bytes(os.urandom(32))
-    assert "put the right store.key back" in refused(status(home), 5)
+    assert "put the right key back" in refused(status(home), 5)
     key.write_bytes(right)
     assert f"events stored     {len('first part second part')} " in status(home).stdout.decode()
 
@@ -331,7 +331,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         damaged, wrong_key = (agent.home for agent in deployment.agents[2:])
         damage_first_segment(damaged)
         assert replay(damaged, TEXT).returncode == 0
-        (wrong_key.store / "store.key").write_bytes(os.urandom(32))
+        next(wrong_key.store.glob("*.key")).write_bytes(os.urandom(32))
         for name, update in LIES.items():
             liar = deployment.add_agent(name, typed("x"))
             deployment.agents.remove(liar)
@@ -348,7 +348,7 @@ def test_bad_devices_cost_their_own_contribution_and_are_named(site: Site) -> No
     )
     damaged, wrong_key = (agent.home for agent in site.deployment.agents[2:])
     assert "left out" in damaged.trainer_log.read_text()
-    assert "put the right store.key back" in wrong_key.trainer_log.read_text()
+    assert "put the right key back" in wrong_key.trainer_log.read_text()
     # A device that could not read its store has paid nothing.
     assert b"(0 of" in status(wrong_key).stdout
 

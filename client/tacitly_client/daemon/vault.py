@@ -21,14 +21,16 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from tacitly_client.daemon.conditions import Hindrance
 from tacitly_client.daemon.machine import Conditions
+from tacitly_client.daemon.process import process_command
 from tacitly_client.daemon.state import Training, VaultState
 from tacitly_client.home import AgentHome
 from tacitly_client.live_file import LiveFile
@@ -37,7 +39,12 @@ from tacitly_client.processes import only_process
 from tacitly_client.training.pipe import REPORT, TRAIN
 
 # Everything else stays out: proxies, Flower's variables, tokens of the person's shell.
-_ENVIRONMENT: Final = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "SYSTEMROOT")
+_ENVIRONMENT: Final = (
+    *("HOME", "LANG", "LC_ALL", "LC_CTYPE", "PATH", "TMPDIR", "TZ", "SYSTEMROOT"),
+    # Where the keyring is asked, if that has the store's key.
+    *("DBUS_SESSION_BUS_ADDRESS", "XDG_RUNTIME_DIR"),
+)
+_HOUR_SECONDS: Final = 3_600.0
 _FIRST_BYTE_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.5
 _LOG_LIMIT_BYTES: Final = 1_000_000
@@ -65,6 +72,7 @@ class Vault:
         log: Path,
         hindrances: Callable[[bool], Sequence[Hindrance]],
         show: Callable[[VaultState], None] = lambda _state: None,
+        hourly: Sequence[str] = (),
     ) -> None:
         """Nothing is accepted yet.
 
@@ -75,6 +83,7 @@ class Vault:
             hindrances: why no trainer may run now, given whether one does; asked each half second
                 while there is one, or one is waited for.
             show: told what becomes of the trainer.
+            hourly: a command line, run before anything else and then once an hour.
         """
         self._listener = listener
         self._programs = programs
@@ -82,6 +91,9 @@ class Vault:
         self._hindrances = hindrances
         self._show = show
         self._shown: VaultState | None = None
+        self._hourly = hourly
+        self._due = time.monotonic()
+        self._chore: subprocess.Popen[bytes] | None = None
         self._sessions: list[_Session] = []
         self._stopped = False
         self._wake, self._woken = socket.socketpair()
@@ -96,9 +108,16 @@ class Vault:
 
     def serve(self) -> None:
         """Until stopped. It sleeps while nobody is connected."""
+        self._do_chore()
+        if self._chore is not None:
+            self._chore.wait()
         while not self._stopped:
             trains = any(session.request == TRAIN for session in self._sessions)
-            woken = self._poll.poll(_LOOK_SECONDS * 1_000 if trains else None)
+            left_seconds = max(0.0, self._due - time.monotonic())
+            if trains:
+                left_seconds = min(_LOOK_SECONDS, left_seconds)
+            woken = self._poll.poll(1_000 * left_seconds + 1)
+            self._do_chore()
             if any(descriptor == self._listener.fileno() for descriptor, _ in woken):
                 self._accept()
             for session in list(self._sessions):
@@ -110,6 +129,9 @@ class Vault:
         """Kill the programs and close the socket."""
         for session in list(self._sessions):
             self._end(session)
+        if self._chore is not None:
+            self._chore.kill()
+            self._chore.wait()
         for each in (self._listener, self._wake, self._woken):
             each.close()
 
@@ -151,12 +173,19 @@ class Vault:
             self._shown = state
             self._show(state)
 
+    def _do_chore(self) -> None:
+        """Begin the hourly command when it is due; an erasure that is killed is finished later."""
+        if self._chore is not None and self._chore.poll() is not None:
+            self._chore = None
+        if time.monotonic() >= self._due:
+            self._due = time.monotonic() + _HOUR_SECONDS
+            if self._hourly and self._chore is None:
+                with self._open_log() as log:
+                    environment = _environment(os.environ)
+                    self._chore = subprocess.Popen(self._hourly, stderr=log, env=environment)
+
     def _start(self, session: _Session) -> None:
-        # An old log is of no use to anybody once there is a megabyte of it.
-        if self._log.exists() and self._log.stat().st_size > _LOG_LIMIT_BYTES:
-            self._log.unlink()
-        descriptor = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-        with os.fdopen(descriptor, "ab") as log:
+        with self._open_log() as log:
             session.process = subprocess.Popen(
                 self._programs[session.request],
                 stdin=session.connection.fileno(),
@@ -168,6 +197,13 @@ class Vault:
             )
         session.handle = os.pidfd_open(session.process.pid)
         self._poll.register(session.handle, select.POLLIN)
+
+    def _open_log(self) -> BinaryIO:
+        # An old log is of no use to anybody once there is a megabyte of it.
+        if self._log.exists() and self._log.stat().st_size > _LOG_LIMIT_BYTES:
+            self._log.unlink()
+        descriptor = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        return os.fdopen(descriptor, "ab")
 
     def _end(self, session: _Session) -> None:
         """Kill the program if there is one. What it has not released is lost, not leaked."""
@@ -214,6 +250,11 @@ def report_command(home: AgentHome) -> tuple[str, ...]:
     return (sys.executable, "-m", "tacitly_client.ledger_report", str(home.ledger))
 
 
+def expire_command(home: AgentHome) -> list[str]:
+    """What removes the events that are kept no longer."""
+    return process_command("tacitly_client.daemon.expire", home)
+
+
 @contextmanager
 def vault_of(
     home: AgentHome,
@@ -244,6 +285,7 @@ def vault_of(
             log=home.trainer_log,
             hindrances=hindrances,
             show=state.show,
+            hourly=expire_command(home),
         )
         stack.callback(vault.close)
         yield vault

@@ -202,9 +202,10 @@ class DeviceLedger:
         """What the data of a month ("2026-11") have cost so far."""
         return self._total(Scope.EPOCH, epoch)[0]
 
-    def attempts(self) -> int:
-        """How many attempts have been charged, ever."""
-        return self._total(Scope.LIFETIME, "")[1]
+    def attempts(self, plan_hash: str | None = None) -> int:
+        """How many attempts of a campaign, or ever, have been charged."""
+        scope = Scope.LIFETIME if plan_hash is None else Scope.CAMPAIGN
+        return self._total(scope, plan_hash or "")[1]
 
     def record_rdp(self, plan_hash: str | None = None) -> tuple[int, ...]:
         """The record level's pico-RDP of a campaign, or of all together."""

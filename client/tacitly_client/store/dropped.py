@@ -1,18 +1,21 @@
-"""What capture did not keep, counted by rule and day: `dropped.json` beside the segments.
+"""What capture did not keep, counted by rule and day: `dropped.json`.
 
-    {"2026-11-23": {"shape of a secret": 31, "excluded application": 12}}
+    {"2026-11-23": {"secret field": 31, "excluded application": 12}}
 
-A day is one of the person's own calendar; a rule is a name from the program's text, never
-content.
+A day is one of the person's own calendar. A rule is a name from the program's text, never
+content. The counts are for the person's eyes (`tacitly-agent show`) and leave by no way. A day's
+go with its events.
 """
 
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Final
 
 import msgspec
+
+from tacitly_client.files import write_whole
+from tacitly_client.store.disk import locked, shred
 
 _FILE: Final = "dropped.json"
 
@@ -20,16 +23,17 @@ Counts = dict[date, dict[str, int]]
 
 
 def add_dropped(store: Path, day: date, counts: Mapping[str, int]) -> None:
-    """Add to a day's counts by rule."""
-    known = read_dropped(store)
-    rules = known.setdefault(day, {})
-    for rule, count in counts.items():
-        rules[rule] = rules.get(rule, 0) + count
-    new = store / (_FILE + ".part")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(known))
-    new.replace(store / _FILE)
+    """Add to a day's counts by rule. For the one capture process: two would lose counts.
+
+    Raises:
+        OSError: it could not be written; the counts are as they were.
+    """
+    with locked(store, shared=True):
+        known = read_dropped(store)
+        rules = known.setdefault(day, {})
+        for rule, count in counts.items():
+            rules[rule] = rules.get(rule, 0) + count
+        _write(store, known)
 
 
 def read_dropped(store: Path) -> Counts:
@@ -38,3 +42,17 @@ def read_dropped(store: Path) -> Counts:
         return msgspec.json.decode((store / _FILE).read_bytes(), type=Counts)
     except (FileNotFoundError, msgspec.MsgspecError):
         return {}
+
+
+def forget_dropped(store: Path, which: Callable[[date], bool]) -> None:
+    """Remove the counts of days. The caller holds the store's lock alone."""
+    known = read_dropped(store)
+    kept = {day: counts for day, counts in known.items() if not which(day)}
+    if kept != known:
+        shred(store / _FILE)
+        if kept:
+            _write(store, kept)
+
+
+def _write(store: Path, counts: Counts) -> None:
+    write_whole(store / _FILE, msgspec.json.encode(counts))

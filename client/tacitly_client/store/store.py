@@ -1,16 +1,18 @@
-"""The directory of segments, one sub-directory for each UTC day of capture.
+"""The event store as the rest of the client sees it.
 
-    STORE/store.key  store.pub
-    STORE/segments/2026-11-23/<uuid>.seg
-    STORE/segments/2026-11-23/<uuid>.<uuid it replaces>.seg     after a partial erasure
+    STORE/store.json                           what the store says about itself; the public key
+    STORE/<id>.key                             the private key, where no keyring keeps it (0600)
+    STORE/ages.json                            the clock by which events expire
+    STORE/dropped.json                         what capture did not keep, counted by rule and day
+    STORE/erasure.json                         while an erasure is under way
+    STORE/CACHEDIR.TAG                         asks backup programs to leave the store out
+    STORE/segments/2026-11-23/<uuid>.seg       events, sealed (segment.py, days.py)
 
-Erasing part of a segment writes the survivors to a new one that names the old, then removes
-the old: whichever moment a crash picks, one of the two counts and no event doubles. Another
-process that was appending to an erased file goes on in a fresh one.
+Whoever appends or reads shares the directory's lock; whoever erases has it alone. A process that
+was appending to an erased segment goes on in a fresh one.
 """
 
-import os
-import uuid
+import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from datetime import date
@@ -19,23 +21,62 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from tacitly_client.store.keys import FileKey, KeyCustody, SealingKey
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from tacitly_client.files import sync_directory, write_whole
+from tacitly_client.store.days import (
+    SEGMENTS,
+    bounds_ns,
+    day_directories,
+    day_of,
+    live_segments,
+    local_bounds_ns,
+    new_segment,
+)
+from tacitly_client.store.disk import locked
+from tacitly_client.store.dropped import forget_dropped
+from tacitly_client.store.erasure import FRAME_EVENTS, Erased, erase, is_pending
+from tacitly_client.store.expiry import expire
+from tacitly_client.store.keys import Custody, best_custody, custody_for
+from tacitly_client.store.layout import (
+    LAYOUT_FILE,
+    Layout,
+    Span,
+    Vault,
+    read_layout,
+    write_layout,
+)
+from tacitly_client.store.migration import migrate
+from tacitly_client.store.retention import Ages, Instant, RetentionPolicy, write_ages
 from tacitly_client.store.segment import (
     Damage,
     SegmentWriter,
     StoreError,
-    locked,
     read_segment,
-    sync_directory,
+    write_error,
 )
-from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.errors import TacitlyError
 from tacitly_common.events import Event
 
-_FRAME_EVENTS: Final = 1_024
-_SHRED_BYTES: Final = 2**20
-_DAY_NS: Final = 86_400 * 10**9
-_EPOCH_DAY: Final = date(1970, 1, 1).toordinal()
-_ALWAYS_NS: Final = 10_000 * 366 * _DAY_NS  # beyond every date that has a day
+# Small enough that erasing part of one is quick, and a size cap can be kept.
+_SEGMENT_BYTES: Final = 4 * 2**20
+_CACHE_TAG: Final = (
+    b"Signature: 8a477f597d28d172789f06886806bc55\n"
+    b"# Events that a person may erase at any time. Please make no copies (bford.info/cachedir).\n"
+)
+_PROTECTION: Final = {
+    Custody.KEYRING: (
+        "in your login keyring: safe from other users, and on a stolen disk as safe as your login "
+        "password; not safe from programs that you run. What was erased stays so as far as the "
+        "keyring forgets its old key"
+    ),
+    Custody.FILE: (
+        "in a file that only you can read: safe from other users; not safe from programs that you "
+        "run, nor on a stolen disk without disk encryption. What was erased stays so as far as "
+        "the disk lets 32 bytes be overwritten"
+    ),
+}
 
 
 def raise_damage(damage: Damage) -> None:
@@ -46,61 +87,88 @@ def raise_damage(damage: Damage) -> None:
 class EventStore:
     """Encrypted events of one person. A context manager; safe with several processes."""
 
-    def __init__(self, directory: Path, custody: KeyCustody) -> None:
-        self._segments = directory / "segments"
-        self._custody = custody
+    def __init__(self, directory: Path, *, now: Callable[[], Instant], may_read: bool) -> None:
+        self.directory = directory
+        self._now = now
+        self._may_read = may_read
         self._writers: dict[date, SegmentWriter] = {}
 
     @classmethod
-    def create(cls, directory: Path) -> Self:
-        """A new, empty store with a fresh key in a file.
+    def create(
+        cls,
+        directory: Path,
+        *,
+        retention: RetentionPolicy | None = None,
+        now: Callable[[], Instant] = Instant.now,
+    ) -> Self:
+        """A new, empty store with a fresh key, in the keyring if there is an open one.
 
         Raises:
-            StoreError: a store is there already.
+            StoreError: a store is there already; a new key would lose every event.
         """
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        custody = FileKey(directory)
-        custody.create()
-        (directory / "segments").mkdir(mode=0o700)
-        sync_directory(directory)
+        directory.chmod(0o700)
+        with locked(directory):
+            if (directory / LAYOUT_FILE).exists() or any(directory.glob(f"{SEGMENTS}/*/*")):
+                raise StoreError(
+                    f"{directory} exists already; open the store instead of creating it"
+                )
+            key = X25519PrivateKey.generate()
+            layout = Layout(
+                store_id=secrets.token_hex(8),
+                custody=best_custody(),
+                public_key=key.public_key().public_bytes_raw(),
+                retention=retention or RetentionPolicy(),
+            )
+            write_whole(directory / "CACHEDIR.TAG", _CACHE_TAG)
+            write_ages(directory, Ages.begin(now()))
+            custody_for(layout.custody, directory, layout.store_id).keep(key)
+            (directory / SEGMENTS).mkdir(mode=0o700, exist_ok=True)
+            # Last: it is what makes the directory a store.
+            write_layout(directory, layout)
         sync_directory(directory.parent)
-        return cls(directory, custody)
+        return cls(directory, now=now, may_read=True)
 
     @classmethod
-    def open(cls, directory: Path) -> Self:
-        """An existing store. Finishes an erasure that a crash cut short.
+    def open(cls, directory: Path, *, now: Callable[[], Instant] = Instant.now) -> Self:
+        """An existing store. First what expired goes, and what a crash left half erased.
+
+        If its key is out of reach or the disk is full, that waits for whoever reads or erases:
+        opening and appending need neither.
 
         Raises:
-            StoreError: none there.
+            StoreError: none there, or of a version that this program does not know.
         """
-        _check_exists(directory)
-        store = cls(directory, FileKey(directory))
-        for day in store._days(*_bounds(None, None)):
-            for path in set(day.glob("*.seg")) - set(_live(day)):
-                _shred(path)
+        if (directory / SEGMENTS).is_dir():
+            with locked(directory):
+                migrate(directory)
+        read_layout(directory)
+        store = cls(directory, now=now, may_read=True)
+        with suppress(StoreError, OSError):
+            expire(directory, now())
         return store
 
     @classmethod
     def open_to_append(cls, directory: Path) -> Self:
-        """An existing store, for a process that must not read it: holds the public key alone.
+        """An existing store, for a process that must not read it: takes the public key alone.
 
         Raises:
-            StoreError: none there.
+            StoreError: none there, or of another version.
         """
-        _check_exists(directory)
-        return cls(directory, SealingKey(directory))
+        read_layout(directory)
+        return cls(directory, now=Instant.now, may_read=False)
 
     def append(self, events: Sequence[Event]) -> None:
-        """Store events; durable on return.
+        """Store events; durable on return. Events that were erased meanwhile are left out.
 
         Raises:
             StoreError, ValidationError: could not be written. Frames of at most 1,024 events
                 before the failing one are stored.
         """
-        for day, group in groupby(events, key=_day):
+        for day, group in groupby(events, key=day_of):
             batch = list(group)
-            for start in range(0, len(batch), _FRAME_EVENTS):
-                self._append_frame(day, batch[start : start + _FRAME_EVENTS])
+            for start in range(0, len(batch), FRAME_EVENTS):
+                self._append_frame(day, batch[start : start + FRAME_EVENTS])
 
     def events(
         self,
@@ -112,40 +180,71 @@ class EventStore:
         """Events with since_ns <= wall_ns < until_ns in order of wall time, a day in memory.
 
         Raises:
-            StoreError: sealed to another key, or `on_damage` raised it.
+            StoreError: a key is missing or out of reach, or `on_damage` raised it.
         """
-        low, high = _bounds(since_ns, until_ns)
-        for directory in self._days(low, high):
-            day = [e for path in _live(directory) for e in self._read(path, on_damage)]
-            day.sort(key=lambda event: event.wall_ns)
-            yield from (event for event in day if low <= event.wall_ns < high)
+        self._require_reader()
+        self._finish_erasure()
+        span = Span(since_ns, until_ns)
+        for day, directory in day_directories(self.directory):
+            if not span.overlaps(*bounds_ns(day)):
+                continue
+            with locked(self.directory, shared=True):
+                vault = Vault.of(self.directory)
+                paths = live_segments(directory)
+                found = [e for path in paths for e in read_segment(path, vault.key, on_damage)]
+            found.sort(key=lambda event: event.wall_ns)
+            yield from (event for event in found if span.holds(event))
 
     def count(self, *, on_damage: Callable[[Damage], None] = raise_damage) -> int:
         """Number of stored events."""
         return sum(1 for _ in self.events(on_damage=on_damage))
 
-    def erase(self, since_ns: int | None = None, until_ns: int | None = None) -> int:
-        """Remove the events with since_ns <= wall_ns < until_ns; the number removed.
+    def days(self) -> list[date]:
+        """The UTC days of which something is stored."""
+        return [day for day, _ in day_directories(self.directory)]
 
-        Unreadable frames of a touched segment go too: what cannot be read cannot be spared.
-        The old files are overwritten before they are unlinked, which reaches the disk's own
-        copies only where the file system and the medium write in place.
+    def size_bytes(self) -> int:
+        """How much the segments take."""
+        return sum(path.stat().st_size for path in self.directory.glob(f"{SEGMENTS}/*/*.seg"))
+
+    def erase(
+        self,
+        since_ns: int | None = None,
+        until_ns: int | None = None,
+        *,
+        app: str | None = None,
+    ) -> Erased:
+        """Remove the events with since_ns <= wall_ns < until_ns, of one application if `app`.
+
+        What was removed can be opened no more: `erasure.py` says how, and what is left. Unreadable
+        frames of a touched segment go too: what cannot be read cannot be spared.
+
+        Raises:
+            StoreError, OSError: not done, or not finished; it is finished as soon as the store
+                is opened with its key at hand.
         """
+        self._require_reader()
         self.close()
-        low, high = _bounds(since_ns, until_ns)
-        for unfinished in self._segments.glob("*/*.part"):
-            _shred(unfinished)
-        erased = 0
-        for directory in self._days(low, high):
-            for path in _live(directory):
-                # Gone already: another process erases too.
-                with suppress(FileNotFoundError), path.open("rb") as file, locked(file):
-                    erased += self._erase_in(path, low, high)
-            # An empty day would still tell that this person was active on it.
-            with suppress(OSError):
-                directory.rmdir()
-        sync_directory(self._segments)
-        return erased
+        span = Span(since_ns, until_ns, app)
+        with locked(self.directory):
+            forget_dropped(self.directory, lambda day: span.covers(*local_bounds_ns(day)))
+            return erase(self.directory, [span], at_ns=self._now().wall_ns)
+
+    @property
+    def retention(self) -> RetentionPolicy:
+        """How long events are kept."""
+        return read_layout(self.directory).retention
+
+    def set_retention(self, policy: RetentionPolicy) -> None:
+        """Change how long events are kept, from the next `expire` on."""
+        with locked(self.directory):
+            layout = read_layout(self.directory)
+            write_layout(self.directory, msgspec.structs.replace(layout, retention=policy))
+
+    @property
+    def protection(self) -> str:
+        """Where the key is and what that protects against, for people."""
+        return _PROTECTION[read_layout(self.directory).custody]
 
     def close(self) -> None:
         """Close the open segments; the next append starts fresh ones."""
@@ -165,97 +264,39 @@ class EventStore:
         self.close()
 
     def _append_frame(self, day: date, events: Sequence[Event]) -> None:
-        try:
-            while not self._writer(day).append(events):
-                self._writers.pop(day).close()
-        except TacitlyError:
-            if day in self._writers:
-                self._writers.pop(day).close()
-            raise
+        with locked(self.directory, shared=True):
+            layout = read_layout(self.directory)
+            gone = layout.lately_erased
+            kept = [event for event in events if not any(span.holds(event) for span in gone)]
+            try:
+                while kept and not self._writer(day, layout).append(kept):
+                    self._writers.pop(day).close()
+            except (TacitlyError, OSError) as error:
+                if day in self._writers:
+                    self._writers.pop(day).close()
+                if isinstance(error, OSError):
+                    raise write_error(self.directory, error) from error
+                raise
 
-    def _erase_in(self, path: Path, low: int, high: int) -> int:
-        events = list(self._read(path, lambda _damage: None))
-        kept = [event for event in events if not low <= event.wall_ns < high]
-        if len(kept) == len(events) and events:
-            return 0
-        if kept:
-            self._write_replacement(path, kept)
-        _shred(path)
-        return len(events) - len(kept)
-
-    def _writer(self, day: date) -> SegmentWriter:
-        if day not in self._writers:
-            directory = self._segments / day.isoformat()
-            with suppress(FileExistsError):
-                directory.mkdir(mode=0o700)
-                sync_directory(self._segments)
-            path = directory / f"{uuid.uuid4().hex}.seg"
-            self._writers[day] = SegmentWriter(path, self._custody.public_key())
+    def _writer(self, day: date, layout: Layout) -> SegmentWriter:
+        writer = self._writers.get(day)
+        if writer is not None and writer.size_bytes < _SEGMENT_BYTES:
+            return writer
+        if writer is not None:
+            writer.close()
+        directory = self.directory / SEGMENTS / day.isoformat()
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+            sync_directory(directory.parent)
+        self._writers[day] = SegmentWriter(new_segment(directory), layout.sealing_key())
         return self._writers[day]
 
-    def _write_replacement(self, old: Path, events: Sequence[Event]) -> None:
-        # Complete under another suffix first: a half-written replacement must not count.
-        new = old.with_name(f"{uuid.uuid4().hex}.{old.name.split('.')[0]}.part")
-        writer = SegmentWriter(new, self._custody.public_key())
-        for start in range(0, len(events), _FRAME_EVENTS):
-            writer.append(events[start : start + _FRAME_EVENTS])
-        writer.close()
-        new.rename(new.with_suffix(".seg"))
-        # Before the old file is overwritten: or a power cut could leave neither.
-        sync_directory(new.parent)
+    def _finish_erasure(self) -> None:
+        if is_pending(self.directory):
+            with locked(self.directory):
+                if is_pending(self.directory):
+                    erase(self.directory, at_ns=self._now().wall_ns)
 
-    def _read(self, path: Path, on_damage: Callable[[Damage], None]) -> Iterator[Event]:
-        return read_segment(path, self._custody.private_key(), on_damage)
-
-    def _days(self, low: int, high: int) -> list[Path]:
-        return [
-            path
-            for path in sorted(self._segments.glob("[0-9]*-[0-9]*-[0-9]*"))
-            if low < _day_start_ns(path) + _DAY_NS and _day_start_ns(path) < high
-        ]
-
-
-def _check_exists(directory: Path) -> None:
-    if not (directory / "segments").is_dir():
-        raise StoreError(
-            f"{directory} holds no event store; run `tacitly-agent enrol INVITATION` first"
-        )
-
-
-def _live(directory: Path) -> list[Path]:
-    """The segments that count: those no other one replaces."""
-    paths = sorted(directory.glob("*.seg"))
-    replaced = {path.name.split(".")[1] for path in paths if path.name.count(".") == 2}
-    return [path for path in paths if path.name.split(".")[0] not in replaced]
-
-
-def _day(event: Event) -> date:
-    # In integers: a float would round the day's last nanoseconds into the next day.
-    try:
-        return date.fromordinal(_EPOCH_DAY + event.wall_ns // _DAY_NS)
-    except (ValueError, OverflowError):
-        raise ValidationError(
-            "an event's wall_ns lies outside the years 1 to 9999; give nanoseconds since 1970"
-        ) from None
-
-
-def _day_start_ns(directory: Path) -> int:
-    return (date.fromisoformat(directory.name).toordinal() - _EPOCH_DAY) * _DAY_NS
-
-
-def _bounds(since_ns: int | None, until_ns: int | None) -> tuple[int, int]:
-    return (
-        -_ALWAYS_NS if since_ns is None else since_ns,
-        _ALWAYS_NS if until_ns is None else until_ns,
-    )
-
-
-def _shred(path: Path) -> None:
-    """Overwrite, sync, unlink; nothing if another process was faster."""
-    with suppress(FileNotFoundError), path.open("r+b", buffering=0) as file:
-        left = os.fstat(file.fileno()).st_size
-        while left > 0:
-            left -= file.write(os.urandom(min(left, _SHRED_BYTES)))
-        os.fsync(file.fileno())
-        path.unlink()
-        sync_directory(path.parent)
+    def _require_reader(self) -> None:
+        if not self._may_read:
+            raise StoreError("this process may only add events; `tacitly-agent show` reads them")

@@ -11,6 +11,8 @@
     5. Train.
     6. Clip, noise, encode; keep the result durably.
     7. Mark RELEASED. Only then may the caller send it.
+    8. If the plan has no other attempt for this device: the store may let go of the days that were
+       learned from.
 
 A crash after 4 and before 6 leaves an attempt that is paid for and has no result: it never gets
 one (step 2), so nothing is noised twice under one charge.
@@ -34,11 +36,12 @@ from tacitly_client.contract_store import ContractStore
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger, RecordSteps
 from tacitly_client.limits import OwnLimits, own_limits
-from tacitly_client.store import Damage, EventStore
+from tacitly_client.store import Damage, EventStore, StoreError, mark_trained
+from tacitly_client.store.days import bounds_ns
 from tacitly_client.training.local import train
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import Job
-from tacitly_client.training.windows import split_by_time, training_windows
+from tacitly_client.training.windows import Tokens, split_by_time, training_windows
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import BudgetExceededError, TooSoonError
@@ -113,6 +116,11 @@ def answer(
             ledger.mark(key, AttemptState.LOST)
             raise
         ledger.mark(key, AttemptState.RELEASED)
+        if (
+            job.round == plan.rounds
+            or ledger.attempts(plan.hash) >= plan.participation.per_campaign
+        ):
+            _let_go(home, plan)
         return ReplyCode.OK, update
 
 
@@ -175,20 +183,38 @@ def _seen_before(ledger: DeviceLedger, outbox: Outbox, key: AttemptKey) -> Answe
 
 
 def _windows(home: AgentHome, plan: CampaignPlan) -> NDArray[np.int64]:
+    with EventStore.open(home.store) as store:
+        older, _ = split_by_time(_tokens(store, plan))
+    return training_windows(older, plan.record)
+
+
+def _tokens(store: EventStore, plan: CampaignPlan, until_ns: int | None = None) -> Tokens:
     vocabulary = Vocabulary(plan.tokens)
     if vocabulary.size != plan.model.vocabulary_size:
         raise PlanError(
             f"the plan's model is over {plan.model.vocabulary_size} tokens, its vocabulary has "
             f"{vocabulary.size}; agree to a plan where they are equal"
         )
-    with EventStore.open(home.store) as store:
-        # A damaged part costs itself alone; `tacitly-agent status` shows it.
-        events = store.events(on_damage=_say)
-        tokens = vocabulary.encode(
-            event for event in events if data_epoch(event) in plan.data_epochs
-        )
-    older, _ = split_by_time(tokens)
-    return training_windows(older, plan.record)
+    # A damaged part costs itself alone; `tacitly-agent status` shows it.
+    events = store.events(until_ns=until_ns, on_damage=_say)
+    return vocabulary.encode(event for event in events if data_epoch(event) in plan.data_epochs)
+
+
+def _let_go(home: AgentHome, plan: CampaignPlan) -> None:
+    """Mark the days all of whose events were trained on: those before the held-out part."""
+    try:
+        with EventStore.open(home.store) as store:
+            older, _ = split_by_time(_tokens(store, plan))
+            days = [
+                day
+                for day in store.days()
+                if f"{day:%Y-%m}" in plan.data_epochs
+                and len(_tokens(store, plan, until_ns=bounds_ns(day)[1])) <= len(older)
+            ]
+        mark_trained(home.store, days)
+    except (StoreError, OSError) as error:
+        # The update is paid for and may go; the events go with the retention's cap.
+        print(f"tacitly trainer: days were not marked: {error}", file=sys.stderr, flush=True)
 
 
 def _say(damage: Damage) -> None:

@@ -117,6 +117,8 @@ def run_demo(out: Path, *, data_dir: Path | None, agents: int, rounds: int) -> N
     with Deployment.create(out / "deployment", plan, model) as deployment:
         with console.status("installing agents, each with its own keys, store and ledger"):
             _install(deployment, cast)
+        # Counted now: days that were learned from go when the campaign is over.
+        stored = {agent.name: _stored(agent) for agent in deployment.agents}
         deployment.start_agents()
         finished = [_start_round(watched, model)]
         _print_header(console)
@@ -134,7 +136,10 @@ def run_demo(out: Path, *, data_dir: Path | None, agents: int, rounds: int) -> N
         protective_cohort=_protective_cohort(plan, rounds),
         rounds=tuple(finished),
         baselines=(("trigram of everybody's events in one place", pooled_ngram(streams, 3).top1),),
-        machines=tuple(_machine(agent) for agent in deployment.agents),
+        machines=tuple(
+            Machine(agent.name, stored[agent.name], tuple(_sent(agent)))
+            for agent in deployment.agents
+        ),
     )
     write_report(out / "report.html", report)
     console.print(
@@ -321,11 +326,11 @@ def _paid(agent: Agent) -> list[Sent]:
     return [sent for sent in _sent(agent) if sent.code == "ok"]
 
 
-def _machine(agent: Agent) -> Machine:
+def _stored(agent: Agent) -> int:
     from tacitly_client.store import EventStore
 
     with EventStore.open(agent.home.store) as store:
-        return Machine(agent.name, store.count(), tuple(_sent(agent)))
+        return store.count()
 
 
 def _print_plan(console: Console, plan: CampaignPlan) -> None:
