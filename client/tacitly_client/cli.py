@@ -13,7 +13,14 @@ import click
 from tacitly_client.assist.terminal import suggest
 from tacitly_client.campaign_commands import campaigns, join, leave
 from tacitly_client.consent_commands import consent
-from tacitly_client.control_commands import config, doctor, exclude, pause, resume
+from tacitly_client.control_commands import (
+    config,
+    doctor,
+    exclude,
+    install_units,
+    pause,
+    resume,
+)
 from tacitly_client.model_commands import model
 from tacitly_client.options import home_option
 from tacitly_client.status import status
@@ -216,7 +223,7 @@ def withdraw(home: Path, yes: bool) -> None:
 
 for command in (
     *(campaigns, consent, join, leave, model, status, suggest),
-    *(config, doctor, exclude, pause, resume),
+    *(config, doctor, exclude, install_units, pause, resume),
     *(show, export, erase, retention),
 ):
     cli.add_command(command)

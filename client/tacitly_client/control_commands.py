@@ -1,4 +1,5 @@
-"""`tacitly-agent pause`, `resume`, `exclude`, `doctor`, `config`: with or without a running agent.
+"""`tacitly-agent pause`, `resume`, `exclude`, `doctor`, `config`, `install-units`: what a person
+needs with or without a running agent.
 
 They write the files that the agent's processes read; none asks a process.
 """
@@ -116,6 +117,35 @@ def show_config(home: Path, as_json: bool, origin: bool) -> None:
     for each in settings:
         where = f"  ({each.origin})" if origin else ""
         click.echo(f"{each.name:<{width}}  {each.shown}{where}")
+
+
+@click.command("install-units")
+@home_option
+@click.option(
+    "--by",
+    type=click.Choice(["systemd", "desktop"]),
+    help="Who starts the agent at login; systemd where it is there.",
+)
+def install_units(home: Path, by: str | None) -> None:
+    """Have the agent started at each login. Without your consent it captures nothing."""
+    from platformdirs import user_config_path
+
+    from tacitly_client.units import install_autostart
+    from tacitly_client.units import install_units as installed
+
+    place, config = _set_up(home), user_config_path()
+    by = by or ("systemd" if Path("/run/systemd/system").is_dir() else "desktop")
+    if by == "desktop":
+        click.echo(f"wrote {install_autostart(place, config)}")
+        click.echo("the agent starts at your next login; now: `tacitly-agent run`")
+        return
+    names = []
+    for path in installed(place, config):
+        names.append(path.name)
+        click.echo(f"wrote {path}")
+    click.echo("to start it, now and at each login:")
+    click.echo("  systemctl --user daemon-reload")
+    click.echo(f"  systemctl --user enable --now {' '.join(names)}")
 
 
 def _set_up(home: Path) -> "AgentHome":

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from tacitly_client.capture.clock import Clock
-from tacitly_client.daemon.state import AgentState
 from tacitly_client.home import AgentHome, read_enrolment, read_settings
-from tacitly_client.live_file import read_live
+from tacitly_client.now import locks
+from tacitly_client.processes import is_held
 from tacitly_common.errors import TacitlyError
 
 _LEAST_FREE_BYTES: Final = 200 * 2**20
@@ -86,21 +86,24 @@ def enrolled(place: Place) -> Finding:
 
 def running(place: Place) -> Finding:
     """Whether the agent and all its processes run."""
-    state = read_live(place.home.agent_state, AgentState)
-    if state is None:
+    alive = [name for name, lock in locks(place.home).items() if is_held(lock)]
+    if not alive:
         return Finding(
             Health.PROBLEM,
             "no agent runs here",
             "start it: `tacitly-agent run`, or at each login: `tacitly-agent install-units`",
         )
-    missing = [part.name for part in state.parts if part.pid is None]
+    expected = ["vault", "node", "control"]
+    if any(place.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")):
+        expected += ["tray", "capture"]
+    missing = [name for name in expected if name not in alive]
     if missing:
         return Finding(
             Health.PROBLEM,
             f"not running: {', '.join(missing)}",
             "see what the agent writes, where it was started or in `journalctl --user`",
         )
-    return _ok(", ".join(part.name for part in state.parts))
+    return _ok(", ".join(alive))
 
 
 def permissions(place: Place) -> Finding:

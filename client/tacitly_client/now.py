@@ -1,16 +1,18 @@
 """What the agent does at the moment, put together from what its processes show. No content."""
 
 from datetime import datetime
+from pathlib import Path
 
 import msgspec
 
 from tacitly_client.capture.clock import Clock
 from tacitly_client.capture.state import Doing, read_state
 from tacitly_client.daemon.conditions import Hindrance
-from tacitly_client.daemon.state import AgentState, PartState, Training, VaultState
+from tacitly_client.daemon.state import Training, VaultState
 from tacitly_client.home import AgentHome
 from tacitly_client.live_file import read_live
 from tacitly_client.pause import read_pause
+from tacitly_client.processes import is_held
 
 
 class Now(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +22,7 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
     | paused          | by the person's word, whether or not a process runs                |
     | paused_until_ns | wall time; None: until `resume`                                    |
     | training        | what becomes of the trainer, and what it waits for                 |
-    | processes       | the supervisor's; empty: none runs                                 |
+    | processes       | the names of the agent's processes that live                       |
     """
 
     capture: Doing
@@ -29,7 +31,7 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
     paused_until_ns: int | None
     training: Training
     training_waits_for: tuple[Hindrance, ...]
-    processes: tuple[PartState, ...]
+    processes: tuple[str, ...]
 
     @property
     def headline(self) -> str:
@@ -42,11 +44,21 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
         return f"paused until {until:%Y-%m-%d %H:%M}"
 
 
+def locks(home: AgentHome) -> dict[str, Path]:
+    """The lock that each process of the agent holds while it lives, by the process's name."""
+    return {
+        "vault": home.vault_lock,
+        "node": home.node_lock,
+        "control": home.control_lock,
+        "tray": home.tray_lock,
+        "capture": home.capture_lock,
+    }
+
+
 def read_now(home: AgentHome, clock: Clock) -> Now:
     """The state now."""
     shown, paused = read_state(home.capture_state), read_pause(home, clock)
     vault = read_live(home.vault_state, VaultState) or VaultState(Training.NONE)
-    agent = read_live(home.agent_state, AgentState)
     return Now(
         capture=shown.doing,
         reason=shown.reason,
@@ -54,5 +66,5 @@ def read_now(home: AgentHome, clock: Clock) -> Now:
         paused_until_ns=paused.until_ns,
         training=vault.training,
         training_waits_for=vault.hindrances,
-        processes=agent.parts if agent else (),
+        processes=tuple(name for name, lock in locks(home).items() if is_held(lock)),
     )

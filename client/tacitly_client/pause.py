@@ -1,4 +1,4 @@
-"""Whether the person has paused capture and training, `person/pause.json`.
+"""Whether the person has paused capture and training: `person/pause.json`.
 
 A pause needs no process to begin, to last or to end: it is a file, which survives restarts. Who
 permits capture reads it before each permission, and the node before each answer, which is then

@@ -10,6 +10,7 @@ import resource
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import Final
 from tacitly_common.errors import ValidationError
 
 _PR_SET_DUMPABLE: Final = 4
+_PATIENCE_SECONDS: Final = 1.0
 
 
 def forbid_dumps() -> None:
@@ -38,17 +40,39 @@ def only_process(lock: Path, what: str) -> Iterator[None]:
     Raises:
         ValidationError: another process holds it. `what` names that one.
     """
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # One that is just ending lets go of it soon, and `is_held` at once.
+    until = time.monotonic() + _PATIENCE_SECONDS
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValidationError(
-                f"another {what} runs in {lock.parent}; stop it or use another --home"
-            ) from None
+        while not _locked(descriptor, fcntl.LOCK_EX):
+            if time.monotonic() >= until:
+                raise ValidationError(
+                    f"another {what} runs in {lock.parent}; stop it or use another --home"
+                )
+            time.sleep(_PATIENCE_SECONDS / 20)
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a living process is the `only_process` of this lock file."""
+    try:
+        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        return not _locked(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def stop_on_signals(stop: threading.Event) -> None:

@@ -192,10 +192,11 @@ def _print(place: "AgentHome", now: Status) -> None:
 
 def _print_now(now: Now) -> None:
     waits = ", ".join(each.value for each in now.training_waits_for)
-    pids = ", ".join(f"{part.name} {part.pid or 'ended'}" for part in now.processes)
     click.echo(f"capture           {now.headline}")
     click.echo(f"training          {now.training.value}{f': {waits}' if waits else ''}")
-    click.echo(f"processes         {pids or 'none; `tacitly-agent run` starts them'}")
+    click.echo(
+        f"processes         {', '.join(now.processes) or 'none; `tacitly-agent run` starts them'}"
+    )
 
 
 def _of(budget: Budget, delta: str) -> str:

@@ -99,7 +99,7 @@ def tray(home: AgentHome) -> Iterator[Tray]:
 def start(home: AgentHome, display: Server, **environ: str) -> subprocess.Popen[bytes]:
     with (home.root / "capture.log").open("ab") as log:
         return subprocess.Popen(
-            [sys.executable, capture_process.__file__, str(home.root)],
+            [sys.executable, "-P", capture_process.__file__, "--home", str(home.root)],
             env={"PATH": os.environ["PATH"], "DISPLAY": display.name} | environ,
             stderr=log,
         )

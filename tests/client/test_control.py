@@ -19,7 +19,7 @@ from tacitly_client.control.control_pb2 import (
 from tacitly_client.control.control_pb2_grpc import ControlStub
 from tacitly_client.control.service import control, serving
 from tacitly_client.daemon.conditions import Hindrance
-from tacitly_client.daemon.state import AgentState, PartState, Training, VaultState
+from tacitly_client.daemon.state import Training, VaultState
 from tacitly_client.home import AgentHome
 from tacitly_client.live_file import LiveFile
 from tacitly_client.pause import read_pause
@@ -50,7 +50,6 @@ def test_it_tells_what_every_process_shows(home: AgentHome, stub: ControlStub) -
     shown = {
         home.capture_state: CaptureState(Doing.CAPTURING),
         home.vault_state: VaultState(Training.WAITING, (Hindrance.PRESENT,)),
-        home.agent_state: AgentState(1, (PartState("vault", 7, 2), PartState("node", None, 0))),
     }
     files = []
     for path, state in shown.items():
@@ -59,14 +58,12 @@ def test_it_tells_what_every_process_shows(home: AgentHome, stub: ControlStub) -
     told = stub.Status(StatusRequest(), timeout=PATIENCE_SECONDS)
     assert (told.capture, told.paused, told.training) == ("capturing", False, "waiting")
     assert list(told.training_waits_for) == [Hindrance.PRESENT]
-    vault, node = told.processes
-    assert (vault.name, vault.pid, vault.restarts) == ("vault", 7, 2)
-    assert (node.name, node.HasField("pid")) == ("node", False)
+    # The service itself.
+    assert list(told.processes) == ["control"]
     for file in files:
         file.close()
     told = stub.Status(StatusRequest(), timeout=PATIENCE_SECONDS)
     assert (told.capture, told.training) == ("not running", "no round at the moment")
-    assert list(told.processes) == []
 
 
 def test_it_pauses_and_resumes(home: AgentHome, clock: HandClock, stub: ControlStub) -> None:

@@ -6,6 +6,8 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,10 +19,10 @@ from hand_clock import HandClock
 from homes import make_home, training_plan
 from tacitly_client import browser_host, doctor
 from tacitly_client.cli import cli
-from tacitly_client.daemon.state import AgentState, PartState
 from tacitly_client.doctor import Finding, Health, Place, examine
 from tacitly_client.home import AgentHome, read_settings
-from tacitly_client.live_file import LiveFile
+from tacitly_client.now import locks
+from tacitly_client.processes import only_process
 from tacitly_server import certificates
 
 NOW_NS = int(datetime.now(UTC).timestamp() * 1e9)
@@ -48,14 +50,15 @@ def test_a_home_without_an_agent_is_found(tmp_path: Path) -> None:
 def test_processes_that_do_not_run_are_named(place: Place) -> None:
     assert "no agent runs" in doctor.running(place).found
     place.home.run.mkdir()
-    file = LiveFile(place.home.agent_state)
-    vault, node = PartState("vault", 7, 0), PartState("node", 8, 0)
-    file.show(AgentState(1, (vault, node)))
-    assert doctor.running(place) == Finding(Health.OK, "vault, node")
-    file.show(AgentState(1, (vault, msgspec.structs.replace(node, pid=None))))
-    found = doctor.running(place)
-    assert (found.health, found.found) == (Health.PROBLEM, "not running: node")
-    file.close()
+    on_a_desktop = replace(place, environ={"DISPLAY": ":0"})
+    with ExitStack() as held:
+        for name, lock in locks(place.home).items():
+            if name in ("vault", "node", "control"):
+                held.enter_context(only_process(lock, name))
+        assert doctor.running(place) == Finding(Health.OK, "vault, node, control")
+        found = doctor.running(on_a_desktop)
+        assert (found.health, found.found) == (Health.PROBLEM, "not running: tray, capture")
+    assert "no agent runs" in doctor.running(place).found
 
 
 def test_a_home_that_others_may_enter_is_found(place: Place) -> None:

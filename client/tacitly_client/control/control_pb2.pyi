@@ -25,18 +25,8 @@ class StatusResponse(_message.Message):
     paused_until_unix_ns: int
     training: str
     training_waits_for: _containers.RepeatedScalarFieldContainer[str]
-    processes: _containers.RepeatedCompositeFieldContainer[Process]
-    def __init__(self, capture: _Optional[str] = ..., reason: _Optional[str] = ..., paused: bool = ..., paused_until_unix_ns: _Optional[int] = ..., training: _Optional[str] = ..., training_waits_for: _Optional[_Iterable[str]] = ..., processes: _Optional[_Iterable[_Union[Process, _Mapping]]] = ...) -> None: ...
-
-class Process(_message.Message):
-    __slots__ = ("name", "pid", "restarts")
-    NAME_FIELD_NUMBER: _ClassVar[int]
-    PID_FIELD_NUMBER: _ClassVar[int]
-    RESTARTS_FIELD_NUMBER: _ClassVar[int]
-    name: str
-    pid: int
-    restarts: int
-    def __init__(self, name: _Optional[str] = ..., pid: _Optional[int] = ..., restarts: _Optional[int] = ...) -> None: ...
+    processes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, capture: _Optional[str] = ..., reason: _Optional[str] = ..., paused: bool = ..., paused_until_unix_ns: _Optional[int] = ..., training: _Optional[str] = ..., training_waits_for: _Optional[_Iterable[str]] = ..., processes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class PauseRequest(_message.Message):
     __slots__ = ("seconds",)

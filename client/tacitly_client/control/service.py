@@ -19,7 +19,6 @@ from tacitly_client.control.control_pb2 import (
     ExcludeRequest,
     ExcludeResponse,
     PauseRequest,
-    Process,
     ResumeRequest,
     StatusRequest,
     StatusResponse,
@@ -122,10 +121,7 @@ class Control(ControlServicer):
             paused_until_unix_ns=now.paused_until_ns,
             training=now.training.value,
             training_waits_for=[each.value for each in now.training_waits_for],
-            processes=[
-                Process(name=each.name, pid=each.pid, restarts=each.restarts)
-                for each in now.processes
-            ],
+            processes=now.processes,
         )
 
 

@@ -18,7 +18,8 @@ from tacitly_client.daemon.state import AgentState, PartState
 from tacitly_client.home import AgentHome, read_settings
 from tacitly_client.live_file import LiveFile
 from tacitly_client.local_socket import private_directory
-from tacitly_client.processes import only_process, stop_on_signals
+from tacitly_client.now import locks
+from tacitly_client.processes import is_held, only_process, stop_on_signals
 from tacitly_common.processes import Backoff, Child
 
 _TICK_SECONDS: Final = 0.5
@@ -77,7 +78,7 @@ def supervise(
         shown = None
         while not stop.is_set():
             for part, child in children:
-                if child.pid is not None or part.wanted(home):
+                if child.pid is not None or (part.wanted(home) and not _lives(home, part)):
                     child.tend()
             now = AgentState(
                 pid=os.getpid(),
@@ -102,6 +103,12 @@ def _child(home: AgentHome, part: Part) -> Child:
         report=log.warning,
         backoff=Backoff(time.monotonic, longest=_LONGEST_PAUSE_SECONDS),
     )
+
+
+def _lives(home: AgentHome, part: Part) -> bool:
+    """Whether somebody else, such as systemd, has started it; one that is just ending does too."""
+    lock = locks(home).get(part.name)
+    return lock is not None and is_held(lock)
 
 
 def _enrolled(home: AgentHome) -> bool:

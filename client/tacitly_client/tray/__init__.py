@@ -7,7 +7,7 @@ network.
 
 main.py       the loop: look, show, permit
 shown.py      what is to be shown, from the agent's files
-indicator.py  an icon where a tray takes it, else a small window above all others; whether it is seen
+indicator.py  an icon where a tray takes it, else a small window above all others
 menu.py       what a click on it offers
 screen.py     one connection to the X server: windows with a picture, what covers them
 picture.py    how it looks

@@ -57,7 +57,8 @@ class Indicator:
         window = self._chip if self._chip_shown or self._icon is None else self._icon
         seen = self._screen.can_be_seen(window)
         if not seen and self._chip_shown:
-            self._screen.raise_(self._chip)
+            # Covered, unmapped or moved away: whoever did it, it comes back.
+            self._screen.show(self._chip)
             self._place_chip()
         return seen
 
