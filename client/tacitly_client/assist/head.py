@@ -29,8 +29,9 @@ HISTORY: Final = _ORDER - 1  # tokens that a history has at the most
 _JUDGED: Final = 0.2
 _LEAST_JUDGED: Final = 50
 _EM_STEPS: Final = 20
-# Enough to settle one number; a long store costs no more than this.
-_MOST_JUDGED: Final = 20_000
+# Recent habits are what counts, and a long store must cost no more than this: 2 s and 5,000 steps.
+_MOST_TOKENS: Final = 100_000
+_MOST_JUDGED: Final = 5_000
 
 History = tuple[int, ...]
 Probabilities = NDArray[np.float64]
@@ -58,8 +59,9 @@ class PersonalHead:
 
     @classmethod
     def learn(cls, tokens: NDArray[np.int64], model: RecurrentModel) -> Self:
-        """The head of a person's tokens, int64[n] in the order of time."""
+        """The head of a person's tokens, int64[n] in the order of time: of the newest 100,000."""
         size = model.vocabulary_size
+        tokens = tokens[-_MOST_TOKENS:]
         judged = min(int(_JUDGED * len(tokens)), _MOST_JUDGED)
         if np.count_nonzero(tokens[len(tokens) - judged :] != START) < _LEAST_JUDGED:
             return cls(size, 1.0, {})

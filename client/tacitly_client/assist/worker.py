@@ -42,6 +42,8 @@ def main(home: Path, parent_pid: int | None) -> None:
     if parent_pid is not None:
         end_with_parent(parent_pid)
     forbid_dumps()
+    # The person is at work on the other cores; numpy's library reads this when it is loaded.
+    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
     # Unbuffered: bytes of a next question must stay in the pipe, where `select` sees them.
     questions = io.BufferedReader(io.FileIO(os.dup(0), "rb"), buffer_size=1)
     answers = io.BufferedWriter(io.FileIO(os.dup(1), "wb"))
