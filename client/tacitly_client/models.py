@@ -9,10 +9,11 @@ covered; what a person's own events add to it is never written (assist/head.py).
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from tacitly_client.campaigns import joined_plan
 from tacitly_client.contract_store import ContractStore
-from tacitly_client.files import write_whole
+from tacitly_client.files import only_writer, write_whole
 from tacitly_client.home import AgentHome
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.contract.judge import plan_of
@@ -80,10 +81,13 @@ class Models:
             OSError: it could not be written; the model before is still here.
         """
         receipt = check_receipt(document, plan, grant_key=self.contract.grant_key)
-        check_newer(receipt, self.held(plan))
         model = check_model(receipt, content, plan)
         self.home.models.mkdir(mode=0o700, exist_ok=True)
-        write_whole(self.home.models / f"{plan.hash}{_SUFFIX}", document + b"\n" + content)
+        path = self._path(plan)
+        # The agent and a command may fetch at once: the older of two must not come last.
+        with only_writer(path):
+            check_newer(receipt, self.held(plan))
+            write_whole(path, document + b"\n" + content)
         return model
 
     def held(self, plan: CampaignPlan) -> ModelReceipt | None:
@@ -101,7 +105,7 @@ class Models:
             ModelRefusedError: the file was altered, or its receipt is not good any more.
         """
         try:
-            stored = (self.home.models / f"{plan.hash}{_SUFFIX}").read_bytes()
+            stored = self._path(plan).read_bytes()
         except FileNotFoundError:
             raise NoModelError(
                 f"no model of campaign {plan.name} ({plan.hash[:16]}) is on this machine yet; "
@@ -137,3 +141,6 @@ class Models:
         raise NoModelError(
             "no campaign's model is on this machine yet; `tacitly-agent model fetch` asks for it"
         )
+
+    def _path(self, plan: CampaignPlan) -> Path:
+        return self.home.models / f"{plan.hash}{_SUFFIX}"

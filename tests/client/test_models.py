@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -100,7 +102,7 @@ def test_a_released_model_is_fetched_verified_and_kept(home: AgentHome, desk: De
     assert model.vector.tobytes() == MODEL
     assert model.receipt == fetched.receipt
     assert oct(home.models.stat().st_mode)[-3:] == "700"
-    (file,) = home.models.iterdir()
+    (file,) = home.models.glob("*.model")
     assert oct(file.stat().st_mode)[-3:] == "600"
 
 
@@ -217,7 +219,7 @@ def test_a_model_file_that_was_altered_is_refused_and_fetched_anew(
 ) -> None:
     desk.models[PLAN.hash] = release(PLAN)
     fetch(home)
-    (file,) = home.models.iterdir()
+    (file,) = home.models.glob("*.model")
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(content)
@@ -227,6 +229,23 @@ def test_a_model_file_that_was_altered_is_refused_and_fetched_anew(
     assert fetched is not None
     assert fetched.new
     assert Models.open(home).newest().vector.tobytes() == MODEL
+
+
+def test_two_that_fetch_at_once_end_with_the_newest(home: AgentHome) -> None:
+    models = Models.open(home)
+    rounds = [3, 9, 4, 12, 7, 11, 5, 8]
+
+    def keep(number: int) -> None:
+        with suppress(ModelRefusedError):
+            models.keep(PLAN, *release(PLAN, model_of(number), round=number))
+
+    threads = [threading.Thread(target=keep, args=(number,)) for number in rounds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert models.load(PLAN).receipt.round == 12
+    assert models.load(PLAN).vector.tobytes() == model_of(12)
 
 
 def test_suggestions_use_the_joined_campaign_else_what_was_released_last(

@@ -184,7 +184,7 @@ def test_without_a_model_it_says_what_to_do(tmp_path: Path) -> None:
 def test_a_forged_model_suggests_nothing(tmp_path: Path) -> None:
     home = make_home(tmp_path / "agent", PLAN)
     Models.open(home).keep(PLAN, *release(PLAN))
-    (file,) = home.models.iterdir()
+    (file,) = home.models.glob("*.model")
     file.write_bytes(file.read_bytes()[:-1] + b"\x01")
     done = run(home, "--text", "ret")
     assert (done.returncode, done.stdout) == (5, "")
