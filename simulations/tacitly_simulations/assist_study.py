@@ -1,13 +1,14 @@
 """What people would get back: the keys that suggestions would have saved on their own newest fifth.
 
-Each person's device does what `tacitly-agent suggest --report` does, with the same code, on three
+Each person's device does what `tacitly-agent suggest --report` does, with the same code, on these
 models:
 
 | model                  | what it learned from                                                    |
 |------------------------|-------------------------------------------------------------------------|
 | public text            | text that Python ships: the start, which no person's data is in         |
-| federated, not private | everybody's older parts, in rounds without noise: what is in reach      |
-| federated, ε, as if N  | the same with the noise on the mean that N persons would add            |
+| in one place           | everybody's older parts, not private: what is in reach                  |
+| federated, ε, as if N  | the same in private rounds, if there are any: the noise on the mean is  |
+|                        | what N persons would add                                                |
 """
 
 from collections.abc import Callable, Iterator
@@ -68,11 +69,13 @@ def run_assist(
     processes: int,
     progress: Callable[[str], None],
 ) -> AssistReport:
-    """Train the three models and measure them; of each person at most `most_tokens` of the tail."""
+    """Train the models and measure them; of each person at most `most_tokens` of the tail.
+
+    Without `rounds` nothing is federated.
+    """
     torch.set_num_threads(1)
     settings = StudySettings(
-        rounds=rounds,
-        private_rounds=rounds,
+        private_rounds=max(rounds, 1),
         private_learning_rate=1.5,
         private_momentum=0.5,
         start=Start.PUBLIC,
@@ -82,7 +85,7 @@ def run_assist(
         study = Study(settings, data, tokens, people, Path(work), processes, progress)
         models = []
         held_out = 0
-        for name, vector in _models(study, epsilon, as_if):
+        for name, vector in _models(study, rounds, epsilon, as_if):
             progress(f"{name}: what it would have saved {len(people)} persons")
             each = _measured(study.model, vector, tokens, people, most_tokens, processes)
             held_out = sum(savings.held_out_tokens for savings in each)
@@ -92,15 +95,15 @@ def run_assist(
     )
 
 
-def _models(study: Study, epsilon: float, as_if: int) -> Iterator[tuple[str, NDArray[np.float32]]]:
+def _models(
+    study: Study, rounds: int, epsilon: float, as_if: int
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
     yield "public text", study.start_model
-    name = "federated, not private"
-    yield name, study.federated_model(name, Privacy.NONE)
-    name = f"federated, ε = {epsilon:g}, as if {as_if} persons"
-    yield (
-        name,
-        study.federated_model(name, Privacy.SUBJECT, study.calibration(epsilon, as_if)),
-    )
+    yield "in one place", study.central_model()
+    if rounds:
+        name = f"federated, ε = {epsilon:g}, as if {as_if} persons"
+        calibration = study.calibration(epsilon, as_if)
+        yield name, study.federated_model(name, Privacy.SUBJECT, calibration)
 
 
 def _measured(

@@ -147,7 +147,13 @@ def run(
     "--data-dir", required=True, type=click.Path(path_type=Path), help="The data set's folder."
 )
 @click.option("--persons", type=click.IntRange(min=2), default=40, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 10_000), default=8, show_default=True)
+@click.option(
+    "--rounds",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    show_default=True,
+    help="Also a model of so many private rounds.",
+)
 @click.option("--epsilon", type=_POSITIVE, default=4.0, show_default=True)
 @click.option(
     "--simulated-cohort",

@@ -203,7 +203,7 @@ class Study:
             yield _row("trigram, each device alone", self._own_trigram())
             yield _row(f"start model ({settings.start})", self._score(self.start_model))
             yield _row("each device alone", self._alone())
-            yield _row("central, not private", self._score(self._central()))
+            yield _row("central, not private", self._score(self.central_model()))
             yield self._federated("federated, not private", Privacy.NONE)
         if settings.record_level:
             yield self._federated("federated, record level alone", Privacy.RECORD)
@@ -259,7 +259,8 @@ class Study:
         windows = training_windows(public_stream(self.tokens), ALL_RECORDS)
         return start + train_without_privacy(whole, start, windows, PRETRAINING, self._rng(0))
 
-    def _central(self) -> NDArray[np.float32]:
+    def central_model(self) -> NDArray[np.float32]:
+        """Trained on all older parts in one place: float32[parameters]."""
         self.progress("training in one place")
         windows = np.concatenate(self._windows)
         return self._trained(windows, CENTRAL, self._rng(1))

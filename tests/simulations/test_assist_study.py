@@ -49,7 +49,7 @@ def test_it_measures_each_model_on_the_same_tails(writers: Path) -> None:
     assert (report["persons"], report["held_out_tokens"]) == (3, 180)
     assert [each["model"] for each in report["models"]] == [
         "public text",
-        "federated, not private",
+        "in one place",
         "federated, ε = 4, as if 1000 persons",
     ]
     for each in report["models"]:
