@@ -5,7 +5,7 @@ models:
 
 | model                  | what it learned from                                                    |
 |------------------------|-------------------------------------------------------------------------|
-| public text            | text that Python ships: the start, which no person's data is in         |
+| start (public)         | text that Python ships: no person's data is in it; start (random): none |
 | in one place           | everybody's older parts, not private: what is in reach                  |
 | federated, ε, as if N  | the same in private rounds, if there are any: the noise on the mean is  |
 |                        | what N persons would add                                                |
@@ -62,6 +62,7 @@ def run_assist(
     data: str,
     people: list[Client],
     *,
+    start: Start,
     rounds: int,
     epsilon: float,
     as_if: int,
@@ -78,7 +79,7 @@ def run_assist(
         private_rounds=max(rounds, 1),
         private_learning_rate=1.5,
         private_momentum=0.5,
-        start=Start.PUBLIC,
+        start=start,
     )
     tokens = token_plan(data)
     with TemporaryDirectory(prefix="tacitly-assist-") as work:
@@ -98,7 +99,7 @@ def run_assist(
 def _models(
     study: Study, rounds: int, epsilon: float, as_if: int
 ) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    yield "public text", study.start_model
+    yield f"start ({study.settings.start})", study.start_model
     yield "in one place", study.central_model()
     if rounds:
         name = f"federated, ε = {epsilon:g}, as if {as_if} persons"

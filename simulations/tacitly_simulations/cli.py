@@ -148,6 +148,9 @@ def run(
 )
 @click.option("--persons", type=click.IntRange(min=2), default=40, show_default=True)
 @click.option(
+    "--start", type=click.Choice(["random", "public"]), default="public", show_default=True
+)
+@click.option(
     "--rounds",
     type=click.IntRange(0, 10_000),
     default=0,
@@ -176,7 +179,13 @@ def run(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
 def assist(
-    data: str, data_dir: Path, persons: int, processes: int | None, form: str, **options: Any
+    data: str,
+    data_dir: Path,
+    persons: int,
+    start: str,
+    processes: int | None,
+    form: str,
+    **options: Any,
 ) -> None:
     """Say what suggestions would have saved people, with models of little and much privacy."""
     from tacitly_simulations.datasets import load
@@ -189,9 +198,15 @@ def assist(
         load(data, data_dir), token_plan(data), at_least_tokens=LEAST_TOKENS[data], most=persons
     )
     from tacitly_simulations.assist_study import run_assist
+    from tacitly_simulations.study_settings import Start
 
     report = run_assist(
-        data, people, processes=processes or os.cpu_count() or 1, progress=progress, **options
+        data,
+        people,
+        start=Start(start),
+        processes=processes or os.cpu_count() or 1,
+        progress=progress,
+        **options,
     )
     if form == "json":
         click.echo(report.to_json())

@@ -37,7 +37,7 @@ def test_it_measures_each_model_on_the_same_tails(writers: Path) -> None:
     done = subprocess.run(
         [
             *(Path(sys.executable).with_name("tacitly-sim"), "assist", "--data", "coauthor"),
-            *("--data-dir", writers, "--rounds", "1", "--tail-tokens", "60"),
+            *("--data-dir", writers, "--start", "random", "--rounds", "1", "--tail-tokens", "60"),
             *("--processes", "1", "--format", "json"),
         ],
         capture_output=True,
@@ -48,7 +48,7 @@ def test_it_measures_each_model_on_the_same_tails(writers: Path) -> None:
     report: dict[str, Any] = json.loads(done.stdout)
     assert (report["persons"], report["held_out_tokens"]) == (3, 180)
     assert [each["model"] for each in report["models"]] == [
-        "public text",
+        "start (random)",
         "in one place",
         "federated, ε = 4, as if 1000 persons",
     ]
