@@ -32,6 +32,8 @@ from tacitly_common.wire.desk_pb2 import (
     CampaignsResponse,
     EnrolRequest,
     EnrolResponse,
+    ModelRequest,
+    ModelResponse,
     ReadLogRequest,
     RefreshRequest,
     RefreshResponse,
@@ -151,6 +153,18 @@ class Device:
             setattr(request, name, value)
         sign_request(request, self.key)
         answer: RefreshResponse = ask(EnrolmentStub(self.desk.channel()).Refresh, request)
+        return answer
+
+    def model(self, plan_hash: str, *, offset: int = 0, most_bytes: int = 1 << 20) -> ModelResponse:
+        request = ModelRequest(
+            certificate=self.answer.certificate,
+            plan_hash=plan_hash,
+            offset=offset,
+            most_bytes=most_bytes,
+            sent_at_unix_seconds=int(time.time()),
+        )
+        sign_request(request, self.key)
+        answer: ModelResponse = ask(EnrolmentStub(self.desk.channel()).Model, request)
         return answer
 
     def withdraw(self) -> None:

@@ -24,6 +24,8 @@ from tacitly_common.invitation import Invitation
 from tacitly_common.wire.desk_pb2 import (
     EnrolRequest,
     EnrolResponse,
+    ModelRequest,
+    ModelResponse,
     RefreshRequest,
     RefreshResponse,
     WithdrawRequest,
@@ -64,7 +66,8 @@ def authority() -> bytes:
 class Desk(EnrolmentServicer):
     """Serves `lines` as the officers' log.
 
-    `spoil` may change an answer to Enrol; `before` is called at each call's begin.
+    `spoil` may change an answer to Enrol; `before` is called at each call's begin. `models` are a
+    receipt and a model by the plan's hash.
     """
 
     lines: list[bytes]
@@ -75,6 +78,9 @@ class Desk(EnrolmentServicer):
     before: Callable[[], object] = lambda: None
     most_entries: int = 1_000
     renewal: bytes = b""
+    models: dict[str, tuple[bytes, bytes]] = field(default_factory=dict)
+    most_part_bytes: int = 1 << 20
+    model_requests: list[ModelRequest] = field(default_factory=list)
     refreshes: list[RefreshRequest] = field(default_factory=list)
     withdrawn: list[WithdrawRequest] = field(default_factory=list)
 
@@ -104,6 +110,14 @@ class Desk(EnrolmentServicer):
         answer = RefreshResponse(entries=served, certificate=self.renewal)
         self.refreshes.append(request)
         return answer
+
+    def Model(self, request: ModelRequest, context: grpc.ServicerContext) -> ModelResponse:  # noqa: N802
+        self._refuse(context)
+        check_request(request, _key_of(request.certificate))
+        self.model_requests.append(request)
+        receipt, model = self.models.get(request.plan_hash, (b"", b""))
+        end = request.offset + min(request.most_bytes, self.most_part_bytes)
+        return ModelResponse(receipt=receipt, part=model[request.offset : end])
 
     def Withdraw(self, request: WithdrawRequest, context: grpc.ServicerContext) -> WithdrawResponse:  # noqa: N802
         self._refuse(context)

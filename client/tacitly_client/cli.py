@@ -10,6 +10,7 @@ from typing import BinaryIO
 
 import click
 
+from tacitly_client.assist.terminal import suggest
 from tacitly_client.campaign_commands import campaigns, join, leave
 from tacitly_client.consent_commands import consent
 from tacitly_client.control_commands import (
@@ -20,6 +21,7 @@ from tacitly_client.control_commands import (
     pause,
     resume,
 )
+from tacitly_client.model_commands import model
 from tacitly_client.options import home_option
 from tacitly_client.processing_record import processing_record
 from tacitly_client.status import status
@@ -206,7 +208,7 @@ def withdraw(home: Path, yes: bool) -> None:
 
 
 for command in (
-    *(campaigns, consent, join, leave, processing_record, status),
+    *(campaigns, consent, join, leave, model, processing_record, status, suggest),
     *(config, doctor, exclude, install_units, pause, resume),
     *(show, export, erase, retention),
 ):

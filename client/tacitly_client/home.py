@@ -22,6 +22,7 @@ enrolment.json what is pinned since enrolment (`Enrolment`); written last: witho
 contract.jsonl this device's copy of the officers' log (contract_store.py)
 contract.problem  why the last refresh was refused, by the name of its code
 plan.json      the campaign plan this device's person joined; none: not there
+models/        released models, each with the server's signed receipt (models.py)
 egress.jsonl   one line for each message that left (sizes and hashes, no content)
 node.lock      held by the one process that may be this device on the wire
 node.id        Flower's number of this device, there while that process is connected
@@ -184,6 +185,11 @@ class AgentHome:
     def outbox(self) -> Path:
         """Directory of the noised results that have been paid for."""
         return self.root / "outbox"
+
+    @property
+    def models(self) -> Path:
+        """Directory of released models; missing until one was fetched."""
+        return self.node / "models"
 
     @property
     def egress_journal(self) -> Path:

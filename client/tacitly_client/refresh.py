@@ -56,7 +56,7 @@ def refresh(
 
     store, node_id = ContractStore(home), read_enrolment(home).node_id
     contract, told = store.load(), report() if report else ask_ledger(home.ledger)
-    patient = _until(stopped)
+    patient = until(stopped)
     with open_desk(home) as channel:
         stub = EnrolmentStub(channel)
         while True:
@@ -96,7 +96,7 @@ def _request(
     return request
 
 
-def _until(stopped: Callable[[], bool]) -> Callable[[Any], Callable[..., Any]]:
+def until(stopped: Callable[[], bool]) -> Callable[[Any], Callable[..., Any]]:
     """Makes a stub's method one that ends early: another thread may not close its channel."""
     import grpc
 

@@ -10,6 +10,8 @@
       │    ├─ ApprovalNeededError   too few officers have approved
       │    ├─ OutsidePolicyError    a plan is not what the policy lets plans be
       │    └─ ConflictError         another entry came first, or it was done before
+      ├─ ModelRefusedError     a released model does not verify            (contract/)
+      ├─ NoModelError          no released model is here yet               (client: models.py)
       ├─ InvitationError       a file is no invitation                     (invitation.py)
       ├─ DeskError             the enrolment desk gives no answer          (wire/desk_errors.py)
       │    └─ DeskInputError, DeskBudgetError, DeskApprovalNeededError, DeskVerificationError,

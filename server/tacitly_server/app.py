@@ -20,6 +20,7 @@ from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.errors import ValidationError
 from tacitly_common.validation import sha256_hex
 from tacitly_server.campaigns.grants import Grants
+from tacitly_server.campaigns.released import Publisher
 from tacitly_server.home import HOME_VARIABLE, CampaignDirectory, ServerHome
 from tacitly_server.ledger.place import database_of, open_ledger
 from tacitly_server.ledger.subjects import Subjects
@@ -54,6 +55,7 @@ def main(grid: Grid, context: Context) -> None:
                 ledger=ledger,
                 enrolled=subjects.enrolled,
                 permits=Grants.open(home, plan),
+                on_release=Publisher.open(home, plan),
             )
         )
         _LOG.info("campaign %s is over: %s", plan.name, ending)

@@ -22,7 +22,7 @@ supervisor.lock      held while `tacitly-server up` runs
 logs/                output of the processes it runs
 flower/              FLWR_HOME: the unpacked bundle
 campaigns/HASH/      one campaign: plan.json, initial.npy, grant.json, checkpoint.npz,
-                     receipts.jsonl
+                     receipts.jsonl, model.released
 """
 
 from dataclasses import dataclass
@@ -63,6 +63,11 @@ class CampaignDirectory:
     def receipts(self) -> Path:
         """JSON lines: one receipt for each finished attempt."""
         return self.root / "receipts.jsonl"
+
+    @property
+    def released_model(self) -> Path:
+        """The newest released model, signed, as devices get it (`campaigns/released.py`)."""
+        return self.root / "model.released"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ import click
 from tacitly_common.command import run_command
 
 if TYPE_CHECKING:
+    from tacitly_simulations.assist_study import AssistReport
     from tacitly_simulations.study import Report
 
 _POSITIVE: Final = click.FloatRange(min=0, min_open=True)
@@ -153,6 +154,79 @@ def run(
 
 
 @cli.command()
+@click.option("--data", required=True, help="The data set's name.")
+@click.option(
+    "--data-dir", required=True, type=click.Path(path_type=Path), help="The data set's folder."
+)
+@click.option("--persons", type=click.IntRange(min=2), default=40, show_default=True)
+@click.option(
+    "--start", type=click.Choice(["random", "public"]), default="public", show_default=True
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(0, 10_000),
+    default=0,
+    show_default=True,
+    help="Also a model of so many private rounds.",
+)
+@click.option("--epsilon", type=_POSITIVE, default=4.0, show_default=True)
+@click.option(
+    "--simulated-cohort",
+    "as_if",
+    type=click.IntRange(2, 1_000_000),
+    default=1_000,
+    show_default=True,
+    help="What if so many took part: less noise, the same updates.",
+)
+@click.option(
+    "--tail-tokens",
+    "most_tokens",
+    type=click.IntRange(min=1),
+    default=2_000,
+    show_default=True,
+    help="Of each person measure at most so many of the newest fifth.",
+)
+@click.option("--processes", type=click.IntRange(min=1), help="[default: one for each core]")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def assist(
+    data: str,
+    data_dir: Path,
+    persons: int,
+    start: str,
+    processes: int | None,
+    form: str,
+    **options: Any,
+) -> None:
+    """Say what suggestions would have saved people, with models of little and much privacy."""
+    from tacitly_simulations.datasets import load
+    from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
+
+    def progress(line: str) -> None:
+        click.echo(line, err=True)
+
+    people = clients(
+        load(data, data_dir), token_plan(data), at_least_tokens=LEAST_TOKENS[data], most=persons
+    )
+    from tacitly_simulations.assist_study import run_assist
+    from tacitly_simulations.study_settings import Start
+
+    report = run_assist(
+        data,
+        people,
+        start=Start(start),
+        processes=processes or os.cpu_count() or 1,
+        progress=progress,
+        **options,
+    )
+    if form == "json":
+        click.echo(report.to_json())
+    else:
+        _print_savings(report)
+
+
+@cli.command()
 @click.argument("report", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False))
 def plot(report: Path, out: Path) -> None:
@@ -175,6 +249,30 @@ def plot_budget_(out: Path) -> None:
 
     for path in plot_budget(out):
         click.echo(path)
+
+
+def _print_savings(report: "AssistReport") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(
+        title=f"{report.data}: {report.persons} persons, {report.held_out_tokens:,} held-out tokens"
+    )
+    table.add_column("model")
+    table.add_column("suggests")
+    for name in ("keys saved", "words offered", "next key in 3", "next action in 3"):
+        table.add_column(name, justify="right")
+    for each in report.models:
+        for row in each.rows:
+            shares = (
+                (row.keys_saved, row.keys),
+                (row.words_offered, row.words),
+                (row.key_hits, row.keys),
+                (row.action_hits, row.actions),
+            )
+            cells = (f"{part / whole:.1%}" if whole else "-" for part, whole in shares)
+            table.add_row(each.model, row.method, *cells)
+    Console().print(table)
 
 
 def _print_table(report: "Report") -> None:

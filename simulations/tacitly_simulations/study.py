@@ -166,7 +166,7 @@ class Study:
         Raises:
             ValidationError: the settings name a tensor that the model has not.
         """
-        trained_parameters = self._model.trainable_parameters
+        trained_parameters = self.model.trainable_parameters
         rows = []
         for row in self.rows():
             epsilon = "" if row.epsilon is None else f", ε = {row.epsilon:g}"
@@ -201,9 +201,9 @@ class Study:
                 streams = [client.tokens for client in self.clients]
                 yield _row(name, pooled_ngram(streams, order))
             yield _row("trigram, each device alone", self._own_trigram())
-            yield _row(f"start model ({settings.start})", self._score(self._start))
+            yield _row(f"start model ({settings.start})", self._score(self.start_model))
             yield _row("each device alone", self._alone())
-            yield _row("central, not private", self._score(self._central()))
+            yield _row("central, not private", self._score(self.central_model()))
             yield self._federated("federated, not private", Privacy.NONE)
         if settings.record_level:
             yield self._federated("federated, record level alone", Privacy.RECORD)
@@ -239,7 +239,8 @@ class Study:
         return [training_windows(older, ALL_RECORDS) for older, _ in self._parts]
 
     @cached_property
-    def _model(self) -> ModelConfig:
+    def model(self) -> ModelConfig:
+        """The shape of every model here."""
         return ModelConfig(
             vocabulary_size=Vocabulary(self.tokens).size,
             embedding=EMBEDDING,
@@ -248,8 +249,9 @@ class Study:
         )
 
     @cached_property
-    def _start(self) -> NDArray[np.float32]:
-        whole = msgspec.structs.replace(self._model, trainable=())
+    def start_model(self) -> NDArray[np.float32]:
+        """What training begins with: float32[parameters]."""
+        whole = msgspec.structs.replace(self.model, trainable=())
         start = initial_vector(whole, self.settings.seed)
         if self.settings.start is Start.RANDOM:
             return start
@@ -257,7 +259,8 @@ class Study:
         windows = training_windows(public_stream(self.tokens), ALL_RECORDS)
         return start + train_without_privacy(whole, start, windows, PRETRAINING, self._rng(0))
 
-    def _central(self) -> NDArray[np.float32]:
+    def central_model(self) -> NDArray[np.float32]:
+        """Trained on all older parts in one place: float32[parameters]."""
         self.progress("training in one place")
         windows = np.concatenate(self._windows)
         return self._trained(windows, CENTRAL, self._rng(1))
@@ -281,12 +284,13 @@ class Study:
         ):
             self.progress(f"training device {number} of {len(self.clients)} alone")
             model = self._trained(windows, ALONE, self._rng(2, number))
-            score += evaluate(self._model, model, [newer])
+            score += evaluate(self.model, model, [newer])
         return score
 
-    def _federated(
+    def federated_model(
         self, method: str, privacy: Privacy, calibration: Calibration | None = None
-    ) -> Row:
+    ) -> NDArray[np.float32]:
+        """What the rounds release last: float32[parameters]. `method` names it in the progress."""
         plan = self._plan(privacy, calibration)
 
         def on_round(receipt: Receipt) -> None:
@@ -295,10 +299,10 @@ class Study:
                 f"round {receipt.round} of {plan.rounds}, {receipt.seconds:.1f} s"
             )
 
-        model = simulate(
+        return simulate(
             self.work / plan.hash[:16] / privacy.name.lower(),
             plan,
-            self._start,
+            self.start_model,
             [older for older, _ in self._parts],
             privacy=privacy,
             local=ONE_ROUND,
@@ -306,6 +310,11 @@ class Study:
             processes=self.processes,
             on_round=on_round,
         ).model
+
+    def _federated(
+        self, method: str, privacy: Privacy, calibration: Calibration | None = None
+    ) -> Row:
+        model = self.federated_model(method, privacy, calibration)
         return _row(method, self._score(model), calibration.epsilon if calibration else None)
 
     def _plan(self, privacy: Privacy, calibration: Calibration | None) -> CampaignPlan:
@@ -333,8 +342,8 @@ class Study:
             legal_basis=LegalBasis.CONSENT,
             tokens=self.tokens,
             data_epochs=_DATA_EPOCHS,
-            model=self._model,
-            initial_model_hash=model_sha256(self._start),
+            model=self.model,
+            initial_model_hash=model_sha256(self.start_model),
             app_hash=app_hash(),
             rounds=rounds,
             participation=ParticipationLimits(per_campaign=rounds, per_epoch=rounds),
@@ -361,11 +370,11 @@ class Study:
     def _trained(
         self, windows: NDArray[np.int64], how: PlainSettings, rng: np.random.Generator
     ) -> NDArray[np.float32]:
-        update = train_without_privacy(self._model, self._start, windows, how, rng)
-        return apply(self._model, self._start, update.astype(np.float64))
+        update = train_without_privacy(self.model, self.start_model, windows, how, rng)
+        return apply(self.model, self.start_model, update.astype(np.float64))
 
     def _score(self, model: NDArray[np.float32]) -> Evaluation:
-        return evaluate(self._model, model, [newer for _, newer in self._parts])
+        return evaluate(self.model, model, [newer for _, newer in self._parts])
 
     def _rng(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *purpose))

@@ -130,9 +130,10 @@ def enrol(site: Site, person: str) -> Path:
     """A person's agent with something typed in its store."""
     invitation, home = site.root / f"{person}.invitation", site.root / person
     invitation.write_text(site.server("invite", "--person", person, "--address", "127.0.0.1"))
-    fast = ("--poll-seconds", 0.5, "--idle-poll-seconds", 0.5, "--lifetime-epsilon", 100)
+    # At any time: nobody sits at the machine that tests run on, and it may be busy.
+    fast = ("--poll-seconds", 0.5, "--idle-poll-seconds", 0.5, "--train-when", "always")
     site.command(
-        "tacitly-agent", "enrol", invitation, "--home", home, *fast, "--train-when", "always"
+        "tacitly-agent", "enrol", invitation, "--home", home, "--lifetime-epsilon", 100, *fast
     )
     recording = b"\n".join(to_json_line(event) for event in typed(TEXT))
     site.command("tacitly-agent", "replay", "--home", home, "-", stdin=recording)
@@ -182,6 +183,15 @@ def test_two_approve_rounds_run_and_one_alone_ends_them(site: Site) -> None:
     (listed,) = site.officer("bea", "list")["campaigns"]
     assert (listed["standing"], listed["released_rounds"]) == ("stopped", site.released(plan))
     assert site.server("campaign", "list").split("\t")[2] == "stopped"
+
+    # What the rounds have released is what each person may suggest with, on their own machine.
+    released = [receipt for receipt in receipts if receipt.outcome is Outcome.RELEASED][-1]
+    for home in homes:
+        site.command("tacitly-agent", "model", "fetch", plan.hash, "--home", home)
+        shown = site.command("tacitly-agent", "model", "show", "--home", home, "--format", "json")
+        assert json.loads(shown)["model_sha256"] == released.model_sha256
+        offered = site.command("tacitly-agent", "suggest", "--text", "the qu", "--home", home)
+        assert offered.startswith("word")
 
 
 def charges(site: Site) -> dict[str, Any]:

@@ -47,6 +47,7 @@ class Lab:
         self,
         patience: Patience | None = None,
         on_round: Callable[[Receipt], None] = lambda _receipt: None,
+        on_release: Callable[[Checkpoint], None] = lambda _checkpoint: None,
     ) -> Ending:
         def see(receipt: Receipt) -> None:
             self.seen.append(receipt)
@@ -64,6 +65,7 @@ class Lab:
                     enrolled=lambda: self.enrolled,
                     permits=self.permits,
                     on_round=see,
+                    on_release=on_release,
                     clock=self.clock,
                     rng=random.Random(1),
                     patience=patience or Patience(),

@@ -17,6 +17,7 @@ from tacitly_common.wire.desk_errors import (
     DeskInputError,
     DeskNotAuthorisedError,
 )
+from tacitly_common.wire.desk_pb2 import ModelResponse
 from tacitly_common.wire.desk_pb2_grpc import EnrolmentStub
 from tacitly_server.enrolment.registry import Registry
 from tacitly_server.ledger.subjects import Subjects, subject_name
@@ -166,6 +167,37 @@ def test_a_certificate_of_another_authority_is_refused(desk: Desk) -> None:
 def test_a_report_that_is_none_is_bad_input(desk: Desk, fields: dict[str, int | str]) -> None:
     with pytest.raises(DeskInputError):
         desk.device().refresh(**fields)
+
+
+def test_any_device_may_have_a_released_model_in_parts(desk: Desk) -> None:
+    device, content = desk.device(), bytes(range(256)) * 8_192
+    plan_hash = "ab" * 32
+    assert device.model(plan_hash) == ModelResponse()
+    file = desk.home.campaign(plan_hash).released_model
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b'{"a":"receipt"}\n' + content)
+    first = device.model(plan_hash, most_bytes=1 << 30)
+    assert (first.receipt, first.part) == (b'{"a":"receipt"}', content[: 1 << 20])
+    rest = device.model(plan_hash, offset=len(first.part))
+    assert (rest.receipt, first.part + rest.part) == (first.receipt, content)
+    assert device.model(plan_hash, most_bytes=0) == ModelResponse(receipt=first.receipt)
+
+
+@pytest.mark.parametrize("plan_hash", ["", "../../grant.key", "AB" * 32, "ab" * 32 + "/.."])
+def test_what_is_no_campaign_names_no_file(desk: Desk, plan_hash: str) -> None:
+    with pytest.raises(DeskInputError, match="plan_hash must be 64"):
+        desk.device().model(plan_hash)
+
+
+def test_a_model_is_for_enrolled_devices(desk: Desk) -> None:
+    device = desk.device("gil")
+    device.withdraw()
+    with pytest.raises(DeskNotAuthorisedError, match="was withdrawn"):
+        device.model("ab" * 32)
+    stranger = desk.device("hal")
+    stranger.key = Ed25519PrivateKey.generate()
+    with pytest.raises(DeskNotAuthorisedError, match="model request"):
+        stranger.model("ab" * 32)
 
 
 def test_who_withdraws_is_out_for_good_and_the_person_may_come_back(desk: Desk) -> None:

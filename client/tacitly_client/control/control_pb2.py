@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tacitly_client/control/control.proto\x12\x12tacitly.control.v1\"\x0f\n\rStatusRequest\"\xbe\x01\n\x0eStatusResponse\x12\x0f\n\x07\x63\x61pture\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12!\n\x14paused_until_unix_ns\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08training\x18\x05 \x01(\t\x12\x1a\n\x12training_waits_for\x18\x06 \x03(\t\x12\x11\n\tprocesses\x18\x07 \x03(\tB\x17\n\x15_paused_until_unix_ns\"0\n\x0cPauseRequest\x12\x14\n\x07seconds\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_seconds\"\x0f\n\rResumeRequest\"5\n\x0e\x45xcludeRequest\x12\x13\n\x0b\x61pplication\x18\x01 \x01(\t\x12\x0e\n\x06remove\x18\x02 \x01(\x08\"#\n\x0f\x45xcludeResponse\x12\x10\n\x08\x65xcluded\x18\x01 \x03(\t2\xce\x02\n\x07\x43ontrol\x12O\n\x06Status\x12!.tacitly.control.v1.StatusRequest\x1a\".tacitly.control.v1.StatusResponse\x12M\n\x05Pause\x12 .tacitly.control.v1.PauseRequest\x1a\".tacitly.control.v1.StatusResponse\x12O\n\x06Resume\x12!.tacitly.control.v1.ResumeRequest\x1a\".tacitly.control.v1.StatusResponse\x12R\n\x07\x45xclude\x12\".tacitly.control.v1.ExcludeRequest\x1a#.tacitly.control.v1.ExcludeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$tacitly_client/control/control.proto\x12\x12tacitly.control.v1\"\x0f\n\rStatusRequest\"\xbe\x01\n\x0eStatusResponse\x12\x0f\n\x07\x63\x61pture\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0e\n\x06paused\x18\x03 \x01(\x08\x12!\n\x14paused_until_unix_ns\x18\x04 \x01(\x03H\x00\x88\x01\x01\x12\x10\n\x08training\x18\x05 \x01(\t\x12\x1a\n\x12training_waits_for\x18\x06 \x03(\t\x12\x11\n\tprocesses\x18\x07 \x03(\tB\x17\n\x15_paused_until_unix_ns\"0\n\x0cPauseRequest\x12\x14\n\x07seconds\x18\x01 \x01(\x01H\x00\x88\x01\x01\x42\n\n\x08_seconds\"\x0f\n\rResumeRequest\"5\n\x0e\x45xcludeRequest\x12\x13\n\x0b\x61pplication\x18\x01 \x01(\t\x12\x0e\n\x06remove\x18\x02 \x01(\x08\"#\n\x0f\x45xcludeResponse\x12\x10\n\x08\x65xcluded\x18\x01 \x03(\t\"E\n\x0eSuggestRequest\x12\r\n\x05typed\x18\x01 \x01(\t\x12\x0c\n\x04most\x18\x02 \x01(\r\x12\x16\n\x0ewithout_habits\x18\x03 \x01(\x08\"h\n\x0fSuggestResponse\x12\x33\n\x0bsuggestions\x18\x01 \x03(\x0b\x32\x1e.tacitly.control.v1.Suggestion\x12\x11\n\tplan_hash\x18\x02 \x01(\t\x12\r\n\x05round\x18\x03 \x01(\r\"=\n\nSuggestion\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x01\x32\xa2\x03\n\x07\x43ontrol\x12O\n\x06Status\x12!.tacitly.control.v1.StatusRequest\x1a\".tacitly.control.v1.StatusResponse\x12M\n\x05Pause\x12 .tacitly.control.v1.PauseRequest\x1a\".tacitly.control.v1.StatusResponse\x12O\n\x06Resume\x12!.tacitly.control.v1.ResumeRequest\x1a\".tacitly.control.v1.StatusResponse\x12R\n\x07\x45xclude\x12\".tacitly.control.v1.ExcludeRequest\x1a#.tacitly.control.v1.ExcludeResponse\x12R\n\x07Suggest\x12\".tacitly.control.v1.SuggestRequest\x1a#.tacitly.control.v1.SuggestResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,6 +43,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXCLUDEREQUEST']._serialized_end=390
   _globals['_EXCLUDERESPONSE']._serialized_start=392
   _globals['_EXCLUDERESPONSE']._serialized_end=427
-  _globals['_CONTROL']._serialized_start=430
-  _globals['_CONTROL']._serialized_end=764
+  _globals['_SUGGESTREQUEST']._serialized_start=429
+  _globals['_SUGGESTREQUEST']._serialized_end=498
+  _globals['_SUGGESTRESPONSE']._serialized_start=500
+  _globals['_SUGGESTRESPONSE']._serialized_end=604
+  _globals['_SUGGESTION']._serialized_start=606
+  _globals['_SUGGESTION']._serialized_end=667
+  _globals['_CONTROL']._serialized_start=670
+  _globals['_CONTROL']._serialized_end=1088
 # @@protoc_insertion_point(module_scope)

@@ -1,8 +1,8 @@
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Iterable as _Iterable
-from typing import ClassVar as _ClassVar, Optional as _Optional
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -51,3 +51,33 @@ class ExcludeResponse(_message.Message):
     EXCLUDED_FIELD_NUMBER: _ClassVar[int]
     excluded: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, excluded: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class SuggestRequest(_message.Message):
+    __slots__ = ("typed", "most", "without_habits")
+    TYPED_FIELD_NUMBER: _ClassVar[int]
+    MOST_FIELD_NUMBER: _ClassVar[int]
+    WITHOUT_HABITS_FIELD_NUMBER: _ClassVar[int]
+    typed: str
+    most: int
+    without_habits: bool
+    def __init__(self, typed: _Optional[str] = ..., most: _Optional[int] = ..., without_habits: bool = ...) -> None: ...
+
+class SuggestResponse(_message.Message):
+    __slots__ = ("suggestions", "plan_hash", "round")
+    SUGGESTIONS_FIELD_NUMBER: _ClassVar[int]
+    PLAN_HASH_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    suggestions: _containers.RepeatedCompositeFieldContainer[Suggestion]
+    plan_hash: str
+    round: int
+    def __init__(self, suggestions: _Optional[_Iterable[_Union[Suggestion, _Mapping]]] = ..., plan_hash: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+
+class Suggestion(_message.Message):
+    __slots__ = ("kind", "text", "probability")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    kind: str
+    text: str
+    probability: float
+    def __init__(self, kind: _Optional[str] = ..., text: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...

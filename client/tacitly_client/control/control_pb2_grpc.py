@@ -54,6 +54,11 @@ class ControlStub(object):
                 request_serializer=tacitly__client_dot_control_dot_control__pb2.ExcludeRequest.SerializeToString,
                 response_deserializer=tacitly__client_dot_control_dot_control__pb2.ExcludeResponse.FromString,
                 _registered_method=True)
+        self.Suggest = channel.unary_unary(
+                '/tacitly.control.v1.Control/Suggest',
+                request_serializer=tacitly__client_dot_control_dot_control__pb2.SuggestRequest.SerializeToString,
+                response_deserializer=tacitly__client_dot_control_dot_control__pb2.SuggestResponse.FromString,
+                _registered_method=True)
 
 
 class ControlServicer(object):
@@ -87,6 +92,13 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Suggest(self, request, context):
+        """What may come next, from the released model and, if asked for, this person's own habits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ControlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -109,6 +121,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Exclude,
                     request_deserializer=tacitly__client_dot_control_dot_control__pb2.ExcludeRequest.FromString,
                     response_serializer=tacitly__client_dot_control_dot_control__pb2.ExcludeResponse.SerializeToString,
+            ),
+            'Suggest': grpc.unary_unary_rpc_method_handler(
+                    servicer.Suggest,
+                    request_deserializer=tacitly__client_dot_control_dot_control__pb2.SuggestRequest.FromString,
+                    response_serializer=tacitly__client_dot_control_dot_control__pb2.SuggestResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -219,6 +236,33 @@ class Control(object):
             '/tacitly.control.v1.Control/Exclude',
             tacitly__client_dot_control_dot_control__pb2.ExcludeRequest.SerializeToString,
             tacitly__client_dot_control_dot_control__pb2.ExcludeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Suggest(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tacitly.control.v1.Control/Suggest',
+            tacitly__client_dot_control_dot_control__pb2.SuggestRequest.SerializeToString,
+            tacitly__client_dot_control_dot_control__pb2.SuggestResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import grpc
 
+from tacitly_client.assist.exchange import MOST_TYPED, Question, SuggestLink
 from tacitly_client.capture.clock import Clock
 from tacitly_client.choices import exclude, include
 from tacitly_client.control.control_pb2 import (
@@ -21,6 +22,9 @@ from tacitly_client.control.control_pb2 import (
     ResumeRequest,
     StatusRequest,
     StatusResponse,
+    Suggestion,
+    SuggestRequest,
+    SuggestResponse,
 )
 from tacitly_client.control.control_pb2_grpc import (
     ControlServicer,
@@ -35,6 +39,7 @@ from tacitly_client.processes import only_process
 from tacitly_common.errors import TacitlyError, ValidationError
 
 _THREADS: Final = 4
+_SUGGESTIONS: Final = 3
 _MOST_MESSAGE_BYTES: Final = 64 * 1024
 _END_SECONDS: Final = 2.0
 
@@ -64,6 +69,7 @@ class Control(ControlServicer):
     def __init__(self, home: AgentHome, clock: Clock) -> None:
         self._home = home
         self._clock = clock
+        self._suggestions = SuggestLink(home.vault_socket)
 
     @answered
     def Status(self, _request: StatusRequest, _context: object) -> StatusResponse:  # noqa: N802
@@ -84,6 +90,27 @@ class Control(ControlServicer):
     def Exclude(self, request: ExcludeRequest, _context: object) -> ExcludeResponse:  # noqa: N802
         change = include if request.remove else exclude
         return ExcludeResponse(excluded=sorted(change(self._home, request.application).excluded))
+
+    @answered
+    def Suggest(self, request: SuggestRequest, _context: object) -> SuggestResponse:  # noqa: N802
+        question = Question(
+            typed=request.typed[-MOST_TYPED:],
+            most=request.most or _SUGGESTIONS,
+            with_head=not request.without_habits,
+        )
+        answer = self._suggestions.ask(question)
+        return SuggestResponse(
+            suggestions=[
+                Suggestion(kind=each.kind, text=each.text, probability=each.probability)
+                for each in answer.offers
+            ],
+            plan_hash=answer.plan_hash,
+            round=answer.round,
+        )
+
+    def close(self) -> None:
+        """Let the process that suggests end."""
+        self._suggestions.close()
 
     def _status(self) -> StatusResponse:
         now = read_now(self._home, self._clock)
@@ -111,7 +138,8 @@ def serving(home: AgentHome, clock: Clock) -> Iterator[None]:
             ThreadPoolExecutor(_THREADS),
             options=[("grpc.max_receive_message_length", _MOST_MESSAGE_BYTES)],
         )
-        add_ControlServicer_to_server(Control(home, clock), server)
+        servicer = Control(home, clock)
+        add_ControlServicer_to_server(servicer, server)
         home.control_socket.unlink(missing_ok=True)
         with short_path(home.control_socket) as address:
             credentials = grpc.local_server_credentials(grpc.LocalConnectionType.UDS)
@@ -122,6 +150,7 @@ def serving(home: AgentHome, clock: Clock) -> Iterator[None]:
             yield
         finally:
             server.stop(_END_SECONDS).wait()
+            servicer.close()
             home.control_socket.unlink(missing_ok=True)
 
 

@@ -10,6 +10,7 @@ own choice, whose stdin and stdout the connection becomes:
 | T    | a trainer (training/worker.py): frames of training/pipe.py. It begins when        |
 |      | training is allowed, stands still while it is not, and there is one at a time     |
 | L    | the ledger's report (ledger_report.py)                                            |
+| S    | who suggests (assist/worker.py): lines of assist/exchange.py                      |
 
 A program is killed when its connection ends, and dies with the vault. The vault reads nothing
 else of what is sent; it has no network, nor have its programs.
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from tacitly_client.assist.exchange import SUGGEST
 from tacitly_client.daemon.conditions import Hindrance
 from tacitly_client.daemon.machine import Conditions
 from tacitly_client.daemon.process import process_command
@@ -243,6 +245,12 @@ def worker_command(home: AgentHome) -> tuple[str, ...]:
     return (*worker, "--home", str(home.root), "--parent-pid", str(os.getpid()))
 
 
+def suggest_command(home: AgentHome) -> tuple[str, ...]:
+    """What suggests to the person's programs, to end with this process."""
+    worker = (sys.executable, "-m", "tacitly_client.assist.worker")
+    return (*worker, "--home", str(home.root), "--parent-pid", str(os.getpid()))
+
+
 def report_command(home: AgentHome) -> tuple[str, ...]:
     """What tells how far the ledger is."""
     return (sys.executable, "-P", "-m", "tacitly_client.ledger_report", str(home.ledger))
@@ -279,7 +287,11 @@ def vault_of(
             hindrances = stack.enter_context(closing(Conditions(home)))
         vault = Vault(
             listen(home.vault_socket),
-            {TRAIN: trainer or worker_command(home), REPORT: report_command(home)},
+            {
+                TRAIN: trainer or worker_command(home),
+                REPORT: report_command(home),
+                SUGGEST: suggest_command(home),
+            },
             log=home.trainer_log,
             hindrances=hindrances,
             show=state.show,

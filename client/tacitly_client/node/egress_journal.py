@@ -3,8 +3,8 @@
     {"time":...,"plan":...,"round":3,"attempt":0,"code":"OK","bytes":...,"sha256":...}    a reply
     {"time":...,"call":"refresh","bytes":...,"log_length":7,"attempts":3,"ledger_head":...}
 
-A reply is what `egress.py` sealed. A call goes to the desk: enrol, refresh, withdraw; a refresh
-also says how many attempts this device's ledger was charged for.
+A reply is what `egress.py` sealed. A call goes to the desk: enrol, refresh, model, withdraw;
+a refresh also says how many attempts this device's ledger was charged for.
 """
 
 import os
@@ -43,6 +43,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     time: float
     call: str
     bytes: int
+    plan: str | None = None
     log_length: int | None = None
     attempts: int | None = None
     ledger_head: str | None = None

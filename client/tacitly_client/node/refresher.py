@@ -1,4 +1,5 @@
-"""Refreshes the officers' log beside the agent: at its start, then hourly. Never raises.
+"""Refreshes the officers' log and the released models beside the agent: at its start, then hourly.
+Never raises.
 
 It only writes the home's files; the agent looks at those. So a desk that is slow, silent or lying
 holds up no round.
@@ -13,9 +14,11 @@ from typing import Final, Self
 
 from tacitly_client.home import AgentHome
 from tacitly_client.ledger_report import LedgerReport
+from tacitly_client.model_fetch import fetch_model, running_campaigns
 from tacitly_client.node.backoff import Backoff, Pause, Trouble, Wake
 from tacitly_client.refresh import refresh
 from tacitly_common.contract.acts import ContractError
+from tacitly_common.contract.model_receipt import ModelRefusedError
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.desk_errors import DeskError, DeskNotAuthorisedError
 
@@ -73,7 +76,11 @@ class Refresher:
     def _trouble(self) -> Trouble | None:
         """Refresh once; what kept the desk from answering, None if nothing did."""
         try:
-            refresh(self._home, now=self._now(), report=self._report, stopped=self._stop.is_set)
+            contract = refresh(
+                self._home, now=self._now(), report=self._report, stopped=self._stop.is_set
+            )
+            for plan_hash in running_campaigns(contract, now=self._now()):
+                self._fetch(plan_hash)
         except ContractError as error:
             log.warning("refused what the desk says: %s", error.code.name)
         except DeskError as error:
@@ -86,3 +93,10 @@ class Refresher:
             log.warning("no refresh: %s", shown)
             return Trouble.UNKNOWN
         return None
+
+    def _fetch(self, plan_hash: str) -> None:
+        try:
+            fetch_model(self._home, plan_hash, now=self._now(), stopped=self._stop.is_set)
+        except ModelRefusedError as error:
+            # One campaign's bad model keeps nobody from the next campaign's.
+            log.warning("refused a model: %s", error)

@@ -9,6 +9,7 @@ from typing import Final
 MOST_SKEW_SECONDS: Final = 300
 ENROL: Final = "enrol request"
 REFRESH: Final = "refresh request"
+MODEL: Final = "model request"
 WITHDRAW: Final = "withdraw request"
 CAMPAIGNS: Final = "campaigns request"
 

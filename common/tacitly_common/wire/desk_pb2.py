@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etacitly_common/wire/desk.proto\x12\x0ftacitly.desk.v1\"V\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08node_key\x18\x02 \x01(\x0c\x12\x12\n\ndevice_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\t\"Y\n\rEnrolResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x11\n\tauthority\x18\x03 \x01(\x0c\x12\x0f\n\x07\x65ntries\x18\x04 \x03(\x0c\"\x91\x01\n\x0eRefreshRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x12\n\nlog_length\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x04\x12\x13\n\x0bledger_head\x18\x04 \x01(\t\x12\x1c\n\x14sent_at_unix_seconds\x18\x05 \x01(\x03\x12\x11\n\tsignature\x18\x06 \x01(\t\"7\n\x0fRefreshResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"W\n\x0fWithdrawRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x1c\n\x14sent_at_unix_seconds\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\t\"\x12\n\x10WithdrawResponse\"\x1f\n\x0eReadLogRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\"\"\n\x0fReadLogResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\"-\n\rSubmitRequest\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\r\n\x05model\x18\x02 \x01(\x0c\"$\n\x0eSubmitResponse\x12\x12\n\nlog_length\x18\x01 \x01(\x04\"T\n\x10\x43\x61mpaignsRequest\x12\x0f\n\x07officer\x18\x01 \x01(\t\x12\x1c\n\x14sent_at_unix_seconds\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\t\"V\n\x11\x43\x61mpaignsResponse\x12\x31\n\tcampaigns\x18\x01 \x03(\x0b\x32\x1e.tacitly.desk.v1.CampaignState\x12\x0e\n\x06\x61larms\x18\x02 \x03(\t\"\xda\x01\n\rCampaignState\x12\x11\n\tplan_hash\x18\x01 \x01(\t\x12\x17\n\x0freleased_rounds\x18\x02 \x01(\r\x12\x15\n\rlost_attempts\x18\x03 \x01(\r\x12>\n\x08refusals\x18\x04 \x03(\x0b\x32,.tacitly.desk.v1.CampaignState.RefusalsEntry\x12\x15\n\rgranted_until\x18\x05 \x01(\t\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x32\xf2\x01\n\tEnrolment\x12\x46\n\x05\x45nrol\x12\x1d.tacitly.desk.v1.EnrolRequest\x1a\x1e.tacitly.desk.v1.EnrolResponse\x12L\n\x07Refresh\x12\x1f.tacitly.desk.v1.RefreshRequest\x1a .tacitly.desk.v1.RefreshResponse\x12O\n\x08Withdraw\x12 .tacitly.desk.v1.WithdrawRequest\x1a!.tacitly.desk.v1.WithdrawResponse2\xf7\x01\n\x08Officers\x12L\n\x07ReadLog\x12\x1f.tacitly.desk.v1.ReadLogRequest\x1a .tacitly.desk.v1.ReadLogResponse\x12I\n\x06Submit\x12\x1e.tacitly.desk.v1.SubmitRequest\x1a\x1f.tacitly.desk.v1.SubmitResponse\x12R\n\tCampaigns\x12!.tacitly.desk.v1.CampaignsRequest\x1a\".tacitly.desk.v1.CampaignsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1etacitly_common/wire/desk.proto\x12\x0ftacitly.desk.v1\"V\n\x0c\x45nrolRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12\x10\n\x08node_key\x18\x02 \x01(\x0c\x12\x12\n\ndevice_key\x18\x03 \x01(\x0c\x12\x11\n\tsignature\x18\x04 \x01(\t\"Y\n\rEnrolResponse\x12\x0f\n\x07node_id\x18\x01 \x01(\x04\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\x12\x11\n\tauthority\x18\x03 \x01(\x0c\x12\x0f\n\x07\x65ntries\x18\x04 \x03(\x0c\"\x91\x01\n\x0eRefreshRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x12\n\nlog_length\x18\x02 \x01(\x04\x12\x10\n\x08\x61ttempts\x18\x03 \x01(\x04\x12\x13\n\x0bledger_head\x18\x04 \x01(\t\x12\x1c\n\x14sent_at_unix_seconds\x18\x05 \x01(\x03\x12\x11\n\tsignature\x18\x06 \x01(\t\"7\n\x0fRefreshResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\x12\x13\n\x0b\x63\x65rtificate\x18\x02 \x01(\x0c\"\x8b\x01\n\x0cModelRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x11\n\tplan_hash\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x04\x12\x12\n\nmost_bytes\x18\x04 \x01(\r\x12\x1c\n\x14sent_at_unix_seconds\x18\x05 \x01(\x03\x12\x11\n\tsignature\x18\x06 \x01(\t\".\n\rModelResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x12\x0c\n\x04part\x18\x02 \x01(\x0c\"W\n\x0fWithdrawRequest\x12\x13\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0c\x12\x1c\n\x14sent_at_unix_seconds\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\t\"\x12\n\x10WithdrawResponse\"\x1f\n\x0eReadLogRequest\x12\r\n\x05\x66irst\x18\x01 \x01(\x04\"\"\n\x0fReadLogResponse\x12\x0f\n\x07\x65ntries\x18\x01 \x03(\x0c\"-\n\rSubmitRequest\x12\r\n\x05\x65ntry\x18\x01 \x01(\x0c\x12\r\n\x05model\x18\x02 \x01(\x0c\"$\n\x0eSubmitResponse\x12\x12\n\nlog_length\x18\x01 \x01(\x04\"T\n\x10\x43\x61mpaignsRequest\x12\x0f\n\x07officer\x18\x01 \x01(\t\x12\x1c\n\x14sent_at_unix_seconds\x18\x02 \x01(\x03\x12\x11\n\tsignature\x18\x03 \x01(\t\"V\n\x11\x43\x61mpaignsResponse\x12\x31\n\tcampaigns\x18\x01 \x03(\x0b\x32\x1e.tacitly.desk.v1.CampaignState\x12\x0e\n\x06\x61larms\x18\x02 \x03(\t\"\xda\x01\n\rCampaignState\x12\x11\n\tplan_hash\x18\x01 \x01(\t\x12\x17\n\x0freleased_rounds\x18\x02 \x01(\r\x12\x15\n\rlost_attempts\x18\x03 \x01(\r\x12>\n\x08refusals\x18\x04 \x03(\x0b\x32,.tacitly.desk.v1.CampaignState.RefusalsEntry\x12\x15\n\rgranted_until\x18\x05 \x01(\t\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\r:\x02\x38\x01\x32\xba\x02\n\tEnrolment\x12\x46\n\x05\x45nrol\x12\x1d.tacitly.desk.v1.EnrolRequest\x1a\x1e.tacitly.desk.v1.EnrolResponse\x12L\n\x07Refresh\x12\x1f.tacitly.desk.v1.RefreshRequest\x1a .tacitly.desk.v1.RefreshResponse\x12\x46\n\x05Model\x12\x1d.tacitly.desk.v1.ModelRequest\x1a\x1e.tacitly.desk.v1.ModelResponse\x12O\n\x08Withdraw\x12 .tacitly.desk.v1.WithdrawRequest\x1a!.tacitly.desk.v1.WithdrawResponse2\xf7\x01\n\x08Officers\x12L\n\x07ReadLog\x12\x1f.tacitly.desk.v1.ReadLogRequest\x1a .tacitly.desk.v1.ReadLogResponse\x12I\n\x06Submit\x12\x1e.tacitly.desk.v1.SubmitRequest\x1a\x1f.tacitly.desk.v1.SubmitResponse\x12R\n\tCampaigns\x12!.tacitly.desk.v1.CampaignsRequest\x1a\".tacitly.desk.v1.CampaignsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,28 +41,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFRESHREQUEST']._serialized_end=376
   _globals['_REFRESHRESPONSE']._serialized_start=378
   _globals['_REFRESHRESPONSE']._serialized_end=433
-  _globals['_WITHDRAWREQUEST']._serialized_start=435
-  _globals['_WITHDRAWREQUEST']._serialized_end=522
-  _globals['_WITHDRAWRESPONSE']._serialized_start=524
-  _globals['_WITHDRAWRESPONSE']._serialized_end=542
-  _globals['_READLOGREQUEST']._serialized_start=544
-  _globals['_READLOGREQUEST']._serialized_end=575
-  _globals['_READLOGRESPONSE']._serialized_start=577
-  _globals['_READLOGRESPONSE']._serialized_end=611
-  _globals['_SUBMITREQUEST']._serialized_start=613
-  _globals['_SUBMITREQUEST']._serialized_end=658
-  _globals['_SUBMITRESPONSE']._serialized_start=660
-  _globals['_SUBMITRESPONSE']._serialized_end=696
-  _globals['_CAMPAIGNSREQUEST']._serialized_start=698
-  _globals['_CAMPAIGNSREQUEST']._serialized_end=782
-  _globals['_CAMPAIGNSRESPONSE']._serialized_start=784
-  _globals['_CAMPAIGNSRESPONSE']._serialized_end=870
-  _globals['_CAMPAIGNSTATE']._serialized_start=873
-  _globals['_CAMPAIGNSTATE']._serialized_end=1091
-  _globals['_CAMPAIGNSTATE_REFUSALSENTRY']._serialized_start=1044
-  _globals['_CAMPAIGNSTATE_REFUSALSENTRY']._serialized_end=1091
-  _globals['_ENROLMENT']._serialized_start=1094
-  _globals['_ENROLMENT']._serialized_end=1336
-  _globals['_OFFICERS']._serialized_start=1339
-  _globals['_OFFICERS']._serialized_end=1586
+  _globals['_MODELREQUEST']._serialized_start=436
+  _globals['_MODELREQUEST']._serialized_end=575
+  _globals['_MODELRESPONSE']._serialized_start=577
+  _globals['_MODELRESPONSE']._serialized_end=623
+  _globals['_WITHDRAWREQUEST']._serialized_start=625
+  _globals['_WITHDRAWREQUEST']._serialized_end=712
+  _globals['_WITHDRAWRESPONSE']._serialized_start=714
+  _globals['_WITHDRAWRESPONSE']._serialized_end=732
+  _globals['_READLOGREQUEST']._serialized_start=734
+  _globals['_READLOGREQUEST']._serialized_end=765
+  _globals['_READLOGRESPONSE']._serialized_start=767
+  _globals['_READLOGRESPONSE']._serialized_end=801
+  _globals['_SUBMITREQUEST']._serialized_start=803
+  _globals['_SUBMITREQUEST']._serialized_end=848
+  _globals['_SUBMITRESPONSE']._serialized_start=850
+  _globals['_SUBMITRESPONSE']._serialized_end=886
+  _globals['_CAMPAIGNSREQUEST']._serialized_start=888
+  _globals['_CAMPAIGNSREQUEST']._serialized_end=972
+  _globals['_CAMPAIGNSRESPONSE']._serialized_start=974
+  _globals['_CAMPAIGNSRESPONSE']._serialized_end=1060
+  _globals['_CAMPAIGNSTATE']._serialized_start=1063
+  _globals['_CAMPAIGNSTATE']._serialized_end=1281
+  _globals['_CAMPAIGNSTATE_REFUSALSENTRY']._serialized_start=1234
+  _globals['_CAMPAIGNSTATE_REFUSALSENTRY']._serialized_end=1281
+  _globals['_ENROLMENT']._serialized_start=1284
+  _globals['_ENROLMENT']._serialized_end=1598
+  _globals['_OFFICERS']._serialized_start=1601
+  _globals['_OFFICERS']._serialized_end=1848
 # @@protoc_insertion_point(module_scope)

@@ -54,6 +54,30 @@ class RefreshResponse(_message.Message):
     certificate: bytes
     def __init__(self, entries: _Optional[_Iterable[bytes]] = ..., certificate: _Optional[bytes] = ...) -> None: ...
 
+class ModelRequest(_message.Message):
+    __slots__ = ("certificate", "plan_hash", "offset", "most_bytes", "sent_at_unix_seconds", "signature")
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    PLAN_HASH_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    MOST_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_UNIX_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    certificate: bytes
+    plan_hash: str
+    offset: int
+    most_bytes: int
+    sent_at_unix_seconds: int
+    signature: str
+    def __init__(self, certificate: _Optional[bytes] = ..., plan_hash: _Optional[str] = ..., offset: _Optional[int] = ..., most_bytes: _Optional[int] = ..., sent_at_unix_seconds: _Optional[int] = ..., signature: _Optional[str] = ...) -> None: ...
+
+class ModelResponse(_message.Message):
+    __slots__ = ("receipt", "part")
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    PART_FIELD_NUMBER: _ClassVar[int]
+    receipt: bytes
+    part: bytes
+    def __init__(self, receipt: _Optional[bytes] = ..., part: _Optional[bytes] = ...) -> None: ...
+
 class WithdrawRequest(_message.Message):
     __slots__ = ("certificate", "sent_at_unix_seconds", "signature")
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]

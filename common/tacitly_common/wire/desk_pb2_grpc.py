@@ -45,6 +45,11 @@ class EnrolmentStub(object):
                 request_serializer=tacitly__common_dot_wire_dot_desk__pb2.RefreshRequest.SerializeToString,
                 response_deserializer=tacitly__common_dot_wire_dot_desk__pb2.RefreshResponse.FromString,
                 _registered_method=True)
+        self.Model = channel.unary_unary(
+                '/tacitly.desk.v1.Enrolment/Model',
+                request_serializer=tacitly__common_dot_wire_dot_desk__pb2.ModelRequest.SerializeToString,
+                response_deserializer=tacitly__common_dot_wire_dot_desk__pb2.ModelResponse.FromString,
+                _registered_method=True)
         self.Withdraw = channel.unary_unary(
                 '/tacitly.desk.v1.Enrolment/Withdraw',
                 request_serializer=tacitly__common_dot_wire_dot_desk__pb2.WithdrawRequest.SerializeToString,
@@ -70,6 +75,13 @@ class EnrolmentServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Model(self, request, context):
+        """The newest released model of a campaign, in parts. Any device may have any campaign's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Withdraw(self, request, context):
         """Leave for good. What was spent stays spent.
         """
@@ -89,6 +101,11 @@ def add_EnrolmentServicer_to_server(servicer, server):
                     servicer.Refresh,
                     request_deserializer=tacitly__common_dot_wire_dot_desk__pb2.RefreshRequest.FromString,
                     response_serializer=tacitly__common_dot_wire_dot_desk__pb2.RefreshResponse.SerializeToString,
+            ),
+            'Model': grpc.unary_unary_rpc_method_handler(
+                    servicer.Model,
+                    request_deserializer=tacitly__common_dot_wire_dot_desk__pb2.ModelRequest.FromString,
+                    response_serializer=tacitly__common_dot_wire_dot_desk__pb2.ModelResponse.SerializeToString,
             ),
             'Withdraw': grpc.unary_unary_rpc_method_handler(
                     servicer.Withdraw,
@@ -151,6 +168,33 @@ class Enrolment(object):
             '/tacitly.desk.v1.Enrolment/Refresh',
             tacitly__common_dot_wire_dot_desk__pb2.RefreshRequest.SerializeToString,
             tacitly__common_dot_wire_dot_desk__pb2.RefreshResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Model(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tacitly.desk.v1.Enrolment/Model',
+            tacitly__common_dot_wire_dot_desk__pb2.ModelRequest.SerializeToString,
+            tacitly__common_dot_wire_dot_desk__pb2.ModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

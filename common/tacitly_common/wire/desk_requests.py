@@ -10,20 +10,22 @@ from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tacitly_common.contract.desk import CAMPAIGNS, ENROL, REFRESH, WITHDRAW, signed_fields
+from tacitly_common.contract.desk import CAMPAIGNS, ENROL, MODEL, REFRESH, WITHDRAW, signed_fields
 from tacitly_common.contract.signatures import sign, verify
 from tacitly_common.wire.desk_pb2 import (
     CampaignsRequest,
     EnrolRequest,
+    ModelRequest,
     RefreshRequest,
     WithdrawRequest,
 )
 
-SignedRequest = EnrolRequest | RefreshRequest | WithdrawRequest | CampaignsRequest
+SignedRequest = EnrolRequest | RefreshRequest | ModelRequest | WithdrawRequest | CampaignsRequest
 
 _PURPOSES: Final[dict[type, str]] = {
     EnrolRequest: ENROL,
     RefreshRequest: REFRESH,
+    ModelRequest: MODEL,
     WithdrawRequest: WITHDRAW,
     CampaignsRequest: CAMPAIGNS,
 }

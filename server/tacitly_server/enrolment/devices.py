@@ -4,13 +4,14 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from tacitly_common.wire.desk_errors import DeskError, DeskInputError, DeskNotAuthorisedError
 from tacitly_common.wire.desk_pb2 import (
     EnrolRequest,
     EnrolResponse,
+    ModelRequest,
+    ModelResponse,
     RefreshRequest,
     RefreshResponse,
     WithdrawRequest,
@@ -18,6 +19,7 @@ from tacitly_common.wire.desk_pb2 import (
 )
 from tacitly_common.wire.desk_pb2_grpc import EnrolmentServicer
 from tacitly_server.campaigns.officers_log import OfficersLog
+from tacitly_server.campaigns.released import read_released
 from tacitly_server.control import Control
 from tacitly_server.enrolment.alarms import Alarm, AlarmKind, raise_alarm
 from tacitly_server.enrolment.authority import Authority, Device, ends_soon
@@ -30,11 +32,14 @@ from tacitly_server.enrolment.registration import (
     unregister,
 )
 from tacitly_server.enrolment.registry import Admitted, Ending, Enrolled, Keys, Registry
+from tacitly_server.home import ServerHome
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _KEY_BYTES: Final = 32
 _MOST_TOKEN: Final = 64
 _MOST_ATTEMPTS: Final = 1 << 40
+_PART_BYTES: Final = 1024 * 1024
+_MOST_OFFSET: Final = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Devices(EnrolmentServicer):
     authority: Authority
     control: Control
     log: OfficersLog
-    alarms: Path
+    home: ServerHome
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def Enrol(self, request: EnrolRequest, context: Call) -> EnrolResponse:  # noqa: N802
@@ -81,11 +86,7 @@ class Devices(EnrolmentServicer):
 
     def Refresh(self, request: RefreshRequest, context: Call) -> RefreshResponse:  # noqa: N802
         """New log entries; a new certificate if the old one ends soon; alarms are raised."""
-        certificate, device = self._authenticated(request, context)
-        if device.ended is not None:
-            raise DeskNotAuthorisedError(
-                f"this device was {device.ended}; ask for a new invitation to take part again"
-            )
+        certificate, device = self._admitted(request, context)
         self._compare(device, request)
         now = self.now()
         renewed = b""
@@ -94,6 +95,23 @@ class Devices(EnrolmentServicer):
             renewed = self.authority.certify(device.node_id, key, now=now)
         entries = page(self.log.lines(request.log_length))
         return RefreshResponse(entries=entries, certificate=renewed)
+
+    def Model(self, request: ModelRequest, context: Call) -> ModelResponse:  # noqa: N802
+        """A part of a campaign's newest released model: of any campaign, whoever takes part.
+
+        A device asks for what runs, joined or not, so that its asking does not tell which.
+        """
+        self._admitted(request, context)
+        if not _HASH.fullmatch(request.plan_hash) or request.offset > _MOST_OFFSET:
+            raise DeskInputError(
+                f"plan_hash must be 64 lower-case hex digits, offset at most {_MOST_OFFSET}"
+            )
+        released = read_released(
+            self.home.campaign(request.plan_hash).released_model,
+            offset=request.offset,
+            most_bytes=min(request.most_bytes, _PART_BYTES),
+        )
+        return ModelResponse(receipt=released.receipt, part=released.part)
 
     def Withdraw(self, request: WithdrawRequest, context: Call) -> WithdrawResponse:  # noqa: N802
         """Shut the device out for ever. Asked again, it is made sure of again."""
@@ -107,8 +125,19 @@ class Devices(EnrolmentServicer):
         certificate = self.authority.certify(node_id, request.device_key, now=now)
         return self.registry.admit(request.token, keys, node_id, certificate, now=now)
 
+    def _admitted(
+        self, request: RefreshRequest | ModelRequest, context: Call
+    ) -> tuple[Device, Enrolled]:
+        """The caller, authenticated, which has not left or been shut out."""
+        certificate, device = self._authenticated(request, context)
+        if device.ended is not None:
+            raise DeskNotAuthorisedError(
+                f"this device was {device.ended}; ask for a new invitation to take part again"
+            )
+        return certificate, device
+
     def _authenticated(
-        self, request: RefreshRequest | WithdrawRequest, context: Call
+        self, request: RefreshRequest | ModelRequest | WithdrawRequest, context: Call
     ) -> tuple[Device, Enrolled]:
         """The caller: it holds the key of a certificate of ours, and asks now."""
         now = self.now()
@@ -140,7 +169,7 @@ class Devices(EnrolmentServicer):
 
     def _alarm(self, kind: AlarmKind, device: Enrolled, attempts: int, charged: int) -> None:
         raise_alarm(
-            self.alarms,
+            self.home.alarms,
             Alarm(
                 time=self.now(),
                 kind=kind,

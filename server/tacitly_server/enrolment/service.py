@@ -75,7 +75,7 @@ def serve(home: ServerHome, *, host: str, port: int, server_port: int) -> None:
         registry = stack.enter_context(Registry(database_of(home)))
         threads = stack.enter_context(ThreadPoolExecutor(_THREADS))
         log = OfficersLog(home.officers_log)
-        devices = Devices(registry, Authority.read(home), control, log, home.alarms)
+        devices = Devices(registry, Authority.read(home), control, log, home)
         asyncio.run(_serve(home, devices, Officers(home, log), threads, host, port))
 
 

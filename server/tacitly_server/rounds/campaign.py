@@ -71,7 +71,8 @@ class Campaign:
     """What a campaign runs on. `enrolled` gives every enrolled node and its subject.
 
     `permits` is asked before anybody is charged, and again while anything is waited for.
-    `on_round` is called with each receipt after it is published.
+    `on_round` is called with each receipt after it is published, `on_release` with the newest
+    released checkpoint: after each release, and at the start, for what a crash may have left out.
     """
 
     grid: Grid
@@ -81,6 +82,7 @@ class Campaign:
     enrolled: Enrolled
     permits: Permits
     on_round: Callable[[Receipt], None] = lambda _receipt: None
+    on_release: Callable[[Checkpoint], None] = lambda _checkpoint: None
     clock: Clock = field(default_factory=SystemClock)
     rng: random.Random = field(default_factory=random.SystemRandom)
     patience: Patience = Patience()
@@ -107,6 +109,8 @@ def run_campaign(campaign: Campaign) -> Ending:
     plan, ledger, patience = campaign.plan, campaign.ledger, campaign.patience
     with _only_process(campaign.directory):
         current = recover(campaign.directory, plan, ledger)
+        if current.round:
+            campaign.on_release(current)
         lost = _lost_attempts(ledger, plan.hash, current.round + 1)
         pause = patience.after_lost(lost)
         while current.round < plan.rounds:
@@ -152,7 +156,7 @@ def run_attempt(
        dropped, nothing is released.
     4. The mean over the planned cohort moves the model through the server's optimiser.
     5. Checkpoint, durably; then the ledger says RELEASED.
-    6. Publish the receipt.
+    6. Publish the receipt and the model.
     """
     plan, clock = campaign.plan, campaign.clock
     task = Task(key.plan_hash, key.round, key.attempt, grant)
@@ -185,6 +189,7 @@ def run_attempt(
     save_checkpoint(campaign.directory.checkpoint, checkpoint)
     campaign.ledger.mark(key, AttemptState.RELEASED, result_sha256=receipt.model_sha256)
     _publish(campaign, receipt)
+    campaign.on_release(checkpoint)
     return checkpoint
 
 
