@@ -164,5 +164,15 @@ class Person:
         self.x.core.UngrabKeyboard(0)
         self.flush()
 
+    def typed(self) -> str:
+        """What was typed into this client's windows and grabs since last asked."""
+        characters = {code: character for character, code in CODES.items()}
+        pressed = iter(self.x.poll_for_event, None)
+        return "".join(
+            characters[event.detail]
+            for event in pressed
+            if isinstance(event, xcffib.xproto.KeyPressEvent)
+        )
+
     def close(self) -> None:
         self.x.disconnect()
