@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,14 @@ CODES: Final = (
     | {"Escape": 9, "Backspace": 22, "Tab": 23, "Enter": 36, "Control": 37, "Shift": 50, " ": 65}
     | {"Alt": 64, "CapsLock": 66, "F1": 67, ".": 60, ",": 59, "ArrowLeft": 113, "AltGraph": 108}
 )
+
+
+def wait_for(condition: Callable[[], bool], what: str = "") -> None:
+    """Wait until something is so; fail the test after as long as no machine needs."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, f"not within a minute: {what or condition}"
+        time.sleep(0.05)
 
 
 def need(program: str) -> str:
@@ -150,6 +158,10 @@ class Person:
         self.x.core.MapWindow(window)
         self.flush()
         return window
+
+    def focused(self) -> int:
+        """The window that has the focus."""
+        return int(self.x.core.GetInputFocus().reply().focus)
 
     def focus(self, window: int) -> None:
         """Give a window the focus; 0 for nobody."""

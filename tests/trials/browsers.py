@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +15,7 @@ from typing import Any, Final
 
 from tacitly_client.browser_host import install
 from tacitly_client.home import AgentHome
-from trials.desktop import FORMS, Desktop, Form
+from trials.desktop import FORMS, Desktop, Form, wait_for_keyboard
 from x_display import require
 
 EXTENSION: Final = Path(__file__).parents[2] / "client" / "webextension"
@@ -56,7 +55,7 @@ def browser(
         )
         try:
             form.told.get(timeout=60)  # the page is there
-            time.sleep(3)
+            wait_for_keyboard(running, form)
             yield form
         finally:
             process.terminate()

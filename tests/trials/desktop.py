@@ -13,10 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 from jeepney import DBusAddress, Properties
 from jeepney.io.blocking import open_dbus_connection
 
-from x_display import Person, need, require, server
+from x_display import Person, need, require, server, wait_for
 
 FORMS: Final = Path(__file__).parent / "forms"
 SYSTEM_PYTHON: Final = "/usr/bin/python3"  # Debian's bindings are for Debian's Python
@@ -30,10 +31,21 @@ class Desktop:
         self.display = display
         self.environ = environ
         self.person = person
+        self.launcher = self.start(_LAUNCHER, "--launch-immediately")
 
     def start(self, *command: str, **options: Any) -> "subprocess.Popen[str]":
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(command, env=self.environ, text=True, **quiet | options)
+
+    @contextmanager
+    def accessibility_stalled(self) -> Iterator[None]:
+        """Nothing is told on the accessibility bus until the block ends; then all of it."""
+        (bus,) = psutil.Process(self.launcher.pid).children()
+        bus.suspend()
+        try:
+            yield
+        finally:
+            bus.resume()
 
 
 class Form:
@@ -86,14 +98,13 @@ def desktop(home: Path) -> Iterator[Desktop]:
         environ["DBUS_SESSION_BUS_ADDRESS"] = bus.stdout.readline().strip()
         person = Person(display.name)
         running = Desktop(display.name, environ, person)
-        launcher = running.start(_LAUNCHER, "--launch-immediately")
         manager = running.start("openbox")
         try:
             _enable_accessibility(environ["DBUS_SESSION_BUS_ADDRESS"])
             yield running
         finally:
             person.close()
-            for process in (manager, launcher, bus):
+            for process in (manager, running.launcher, bus):
                 process.terminate()
                 process.wait(10)
             bus.stdout.close()
@@ -114,14 +125,26 @@ def form(running: Desktop, kind: str) -> Iterator[Form]:
     )
     try:
         speaking = Form(process)
-        speaking.values()
-        time.sleep(1.0)
+        wait_for_keyboard(running, speaking)
         yield speaking
     finally:
         process.kill()
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+def wait_for_keyboard(running: Desktop, opened: Form) -> None:
+    """Wait until what is typed arrives in a form."""
+
+    def arrives() -> bool:
+        running.person.press("e")  # no canary has it
+        time.sleep(0.1)
+        return bool(opened.values()["name"])
+
+    opened.focus("name")
+    wait_for(arrives)
+    opened.clear()
 
 
 def _enable_accessibility(address: str) -> None:

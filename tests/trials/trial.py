@@ -13,6 +13,7 @@ from typing import Final
 
 from trials.desktop import Desktop, Form
 from trials.typist import type_text
+from x_display import wait_for
 
 PACES: Final = (0.002, 0.012, 0.03, 0.08)
 PLAIN: Final = "the letter is on the table "
@@ -97,22 +98,15 @@ def at_a_prompt(running: Desktop, pace: float, *, beyond_ssh: bool = False) -> s
     script = f'printf "ada@host password: "; stty {mode}; {read} > "$HOME/answer"; sleep 1'
     answer = Path(running.environ["HOME"], "answer")
     answer.unlink(missing_ok=True)
+    before = running.person.focused()
     with running.start("xterm", "-e", "sh", "-c", script) as xterm:
-        _wait_for(answer.exists)
-        time.sleep(0.5)  # and xterm has the focus
+        wait_for(lambda: answer.exists() and running.person.focused() != before)
         type_text(running.person, CANARY, pace)
         if not beyond_ssh:
             running.person.press("Enter")
         time.sleep(LEAK_SECONDS)
         xterm.wait(30)
     return answer.read_text()
-
-
-def _wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < until, "not within 30 s"
-        time.sleep(0.05)
 
 
 def leaked(keys: Sequence[str], secret: str = CANARY) -> list[str]:

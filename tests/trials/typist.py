@@ -21,7 +21,7 @@ from tacitly_client.redaction import ContentLevel
 from tacitly_client.store import EventStore
 from tacitly_common.events import Event, EventKind
 from trials.desktop import Desktop
-from x_display import CODES, KEY_DOWN, KEY_UP, Person
+from x_display import CODES, KEY_DOWN, KEY_UP, Person, wait_for
 
 _SHIFTED: Final = dict(zip("!@#$%^&*()_+:", "1234567890-=;", strict=True))
 _MORE_CODES: Final = {"-": 20, "=": 21, ";": 47, "/": 61}
@@ -98,11 +98,7 @@ def capturing(
             stderr=log,
         )
     try:
-        until = time.monotonic() + 20
-        while read_state(home.capture_state).doing is not Doing.CAPTURING:
-            assert time.monotonic() < until, (home.root / "capture.log").read_text()
-            time.sleep(0.05)
-        time.sleep(0.5)
+        wait_for(lambda: read_state(home.capture_state).doing is Doing.CAPTURING)
         yield Captured(home, process)
     finally:
         process.terminate()
