@@ -18,10 +18,6 @@ import xcffib
 import xcffib.xproto
 import xcffib.xtest
 
-PACKAGES: Final = (
-    "xvfb openbox xterm x11-xkb-utils x11-xserver-utils dbus at-spi2-core python3-gi "
-    "gir1.2-gtk-3.0 python3-pyqt5 python3-tk chromium gdb"
-)
 KEY_DOWN, KEY_UP, BUTTON_DOWN, BUTTON_UP, MOTION = 2, 3, 4, 5, 6
 WIDTH, HEIGHT = 1280, 1024
 # Keycodes of the "us" layout on a PC keyboard.
@@ -49,17 +45,17 @@ def need(program: str) -> str:
     Skips or fails the test where it is not installed.
     """
     path = shutil.which(program)
-    require(path is not None, program, PACKAGES)
+    require(path is not None, program)
     return str(path)
 
 
-def require(present: bool, what: str, packages: str) -> None:
+def require(present: bool, what: str) -> None:
     """Skip or fail the test where something is not installed."""
     if present:
         return
     if os.environ.get("TACITLY_REQUIRE_X11") == "1":
         pytest.fail(f"{what} is not installed and TACITLY_REQUIRE_X11=1")
-    pytest.skip(f"{what} is not installed (apt-get install {packages})")
+    pytest.skip(f"{what} is not installed; .ci/debian-packages names what tests need")
 
 
 class Server:

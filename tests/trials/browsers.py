@@ -16,7 +16,7 @@ from typing import Any, Final
 from tacitly_client.browser_host import install
 from tacitly_client.home import AgentHome
 from trials.desktop import FORMS, Desktop, Form, wait_for_keyboard
-from x_display import require
+from x_display import need
 
 EXTENSION: Final = Path(__file__).parents[2] / "client" / "webextension"
 _HOST: Final = [str(Path(sys.executable).parent / "tacitly-agent"), "browser-host"]
@@ -40,7 +40,7 @@ def browser(
 ) -> Iterator[PageForm]:
     """A browser ("chromium", "firefox-esr") with the form; with the extension, if it is to speak
     to the agent of a home."""
-    require(shutil.which(name) is not None, name, name)
+    need(name)
     form = PageForm()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as made, _page(form) as address:
         directory = Path(made)

@@ -78,7 +78,7 @@ def desktop(home: Path) -> Iterator[Desktop]:
     """A desktop whose programs have `home` for their files."""
     need("openbox")
     need("dbus-daemon")
-    require(Path(_LAUNCHER).exists(), "at-spi-bus-launcher", "at-spi2-core")
+    require(Path(_LAUNCHER).exists(), "at-spi-bus-launcher")
     with server() as display:
         environ = {
             "PATH": os.environ["PATH"],
@@ -114,9 +114,8 @@ def desktop(home: Path) -> Iterator[Desktop]:
 def form(running: Desktop, kind: str) -> Iterator[Form]:
     """A form of a toolkit ("gtk", "qt", "tk"), in front."""
     module = {"gtk": "gi", "qt": "PyQt5", "tk": "tkinter"}[kind]
-    package = {"gtk": "python3-gi gir1.2-gtk-3.0", "qt": "python3-pyqt5", "tk": "python3-tk"}[kind]
     found = subprocess.run([SYSTEM_PYTHON, "-c", f"import {module}"], capture_output=True)
-    require(found.returncode == 0, f"{module} for {SYSTEM_PYTHON}", package)
+    require(found.returncode == 0, f"{module} for {SYSTEM_PYTHON}")
     process = running.start(
         SYSTEM_PYTHON,
         str(FORMS / f"{kind}_form.py"),
