@@ -5,7 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tacitly_client.capture import apart
@@ -18,6 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning"
 KEYS = st.lists(st.sampled_from(["a", "é", "Ж", "7", " ", "@", BACKSPACE, DELETED]), max_size=40)
 
 
+@settings(deadline=None)  # a process each
 @given(keys=KEYS, level=st.sampled_from(ContentLevel), begins=st.booleans(), ends=st.booleans())
 def test_it_judges_as_redaction_does(
     keys: list[str], level: ContentLevel, begins: bool, ends: bool

@@ -6,6 +6,7 @@ person turned that on: Qt, Chromium and Firefox tell of their fields only then.
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-import psutil
 from jeepney import DBusAddress, Properties
 from jeepney.io.blocking import open_dbus_connection
 
@@ -40,12 +40,13 @@ class Desktop:
     @contextmanager
     def accessibility_stalled(self) -> Iterator[None]:
         """Nothing is told on the accessibility bus until the block ends; then all of it."""
-        (bus,) = psutil.Process(self.launcher.pid).children()
-        bus.suspend()
+        tasks = Path(f"/proc/{self.launcher.pid}/task").glob("*/children")
+        (bus,) = (int(child) for task in tasks for child in task.read_text().split())
+        os.kill(bus, signal.SIGSTOP)
         try:
             yield
         finally:
-            bus.resume()
+            os.kill(bus, signal.SIGCONT)
 
 
 class Form:

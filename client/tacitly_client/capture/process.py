@@ -101,6 +101,7 @@ class Capture:
         self._motion = False
         self._started_ns = 0
         self._permitted_ns = 0
+        self._asked: Permission | None = None  # at the end of the last turn, which is just now
         self._unsupported = ""
 
     def run(self, stop: threading.Event) -> None:
@@ -115,7 +116,7 @@ class Capture:
 
     def _step(self) -> bool:
         """One turn of the loop; False if there was nothing to wait for."""
-        permission = self._permit()
+        permission, self._asked = self._asked or self._permit(), None
         if permission is None:
             self._close()
             self._unsupported = ""
@@ -133,9 +134,9 @@ class Capture:
             self._unsupported = str(error)
             return False
         raw = source.poll(_LOOK_SECONDS)
-        after = self._permit()
+        after = self._asked = self._permit()
         if after is None or not after.capturing:
-            return True  # and the next turn acts on it
+            return self._step()  # which acts on it
         if after.since_ns != self._permitted_ns:
             # Paused or withdrawn and given again, unseen: a stalled process has slept through it.
             self._permitted_ns = after.since_ns
