@@ -14,13 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from jeepney import DBusAddress, Properties
-from jeepney.io.blocking import open_dbus_connection
+from jeepney import DBusAddress, Message, Properties, new_method_call
+from jeepney.bus_messages import message_bus
+from jeepney.io.blocking import DBusConnection, open_dbus_connection
+from jeepney.wrappers import unwrap_msg
 
 from x_display import Person, need, require, server, wait_for
 
 FORMS: Final = Path(__file__).parent / "forms"
 SYSTEM_PYTHON: Final = "/usr/bin/python3"  # Debian's bindings are for Debian's Python
+_BUS: Final = DBusAddress("/org/a11y/bus", "org.a11y.Bus", "org.a11y.Bus")
 _LAUNCHER: Final = "/usr/libexec/at-spi-bus-launcher"
 
 
@@ -31,7 +34,6 @@ class Desktop:
         self.display = display
         self.environ = environ
         self.person = person
-        self.launcher = self.start(_LAUNCHER, "--launch-immediately")
 
     def start(self, *command: str, **options: Any) -> "subprocess.Popen[str]":
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -40,8 +42,11 @@ class Desktop:
     @contextmanager
     def accessibility_stalled(self) -> Iterator[None]:
         """Nothing is told on the accessibility bus until the block ends; then all of it."""
-        tasks = Path(f"/proc/{self.launcher.pid}/task").glob("*/children")
-        (bus,) = (int(child) for task in tasks for child in task.read_text().split())
+        with open_dbus_connection(self.environ["DBUS_SESSION_BUS_ADDRESS"]) as session:
+            (address,) = _asked(session, new_method_call(_BUS, "GetAddress"))
+        with open_dbus_connection(address) as asking:
+            its_own = message_bus.GetConnectionUnixProcessID("org.freedesktop.DBus")
+            (bus,) = _asked(asking, its_own)
         os.kill(bus, signal.SIGSTOP)
         try:
             yield
@@ -99,13 +104,14 @@ def desktop(home: Path) -> Iterator[Desktop]:
         environ["DBUS_SESSION_BUS_ADDRESS"] = bus.stdout.readline().strip()
         person = Person(display.name)
         running = Desktop(display.name, environ, person)
+        launcher = running.start(_LAUNCHER, "--launch-immediately")
         manager = running.start("openbox")
         try:
             _enable_accessibility(environ["DBUS_SESSION_BUS_ADDRESS"])
             yield running
         finally:
             person.close()
-            for process in (manager, running.launcher, bus):
+            for process in (manager, launcher, bus):
                 process.terminate()
                 process.wait(10)
             bus.stdout.close()
@@ -145,6 +151,10 @@ def wait_for_keyboard(running: Desktop, opened: Form) -> None:
     opened.focus("name")
     wait_for(arrives)
     opened.clear()
+
+
+def _asked(bus: DBusConnection, message: Message) -> Any:
+    return unwrap_msg(bus.send_and_get_reply(message, timeout=30))
 
 
 def _enable_accessibility(address: str) -> None:

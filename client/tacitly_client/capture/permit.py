@@ -15,8 +15,8 @@ import msgspec
 
 from tacitly_client.capture.clock import Clock
 
-# A heart that beats each 0.2 s may miss two beats; with capture's own quarter of a second, less
-# than one second passes from the last sign of life to the end of capture.
+# A heart that beats each 0.2 s may miss two beats. What comes 0.7 s after the last sign of life is
+# never looked at, and capture, which looks each half second at least, deselects soon after.
 BEAT_SECONDS: Final = 0.2
 _LONGEST_SILENCE_NS: Final = 700 * 10**6
 _MOST_BYTES: Final = 1_024

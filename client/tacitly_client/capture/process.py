@@ -26,6 +26,9 @@ from tacitly_common.events import Event
 FRAME_EVENTS: Final = 256
 FLUSH_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.25
+# When nothing has come for so long that nothing is held back either, waking up is all that costs.
+_IDLE_NS: Final = 10 * 10**9
+_IDLE_LOOK_SECONDS: Final = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,7 @@ class Capture:
         self._motion = False
         self._started_ns = 0
         self._permitted_ns = 0
+        self._latest_ns = clock.monotonic_ns()
         self._asked: Permission | None = None  # at the end of the last turn, which is just now
         self._unsupported = ""
 
@@ -133,7 +137,7 @@ class Capture:
             self._close()
             self._unsupported = str(error)
             return False
-        raw = source.poll(_LOOK_SECONDS)
+        raw = source.poll(_LOOK_SECONDS if self._active() else _IDLE_LOOK_SECONDS)
         after = self._asked = self._permit()
         if after is None or not after.capturing:
             return self._step()  # which acts on it
@@ -141,6 +145,8 @@ class Capture:
             # Paused or withdrawn and given again, unseen: a stalled process has slept through it.
             self._permitted_ns = after.since_ns
             self._forget()
+        if raw:
+            self._latest_ns = self._clock.monotonic_ns()
         since_ns = max(after.since_ns, self._started_ns)
         seen = self._normaliser.normalise(raw, source.anchor(), since_ns=since_ns)
         self._writer.add(self._content.accept(seen))
@@ -151,6 +157,9 @@ class Capture:
         else:
             self._say(Doing.CAPTURING)
         return True
+
+    def _active(self) -> bool:
+        return self._clock.monotonic_ns() - self._latest_ns < _IDLE_NS
 
     def _started(self, permission: Permission) -> Source:
         if self._source is not None and self._motion != permission.motion:
