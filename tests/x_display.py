@@ -159,6 +159,21 @@ class Person:
         """The window that has the focus."""
         return int(self.x.core.GetInputFocus().reply().focus)
 
+    def maximise(self) -> None:
+        """Let the window manager give the window with the focus the whole screen."""
+        atoms = ("_NET_ACTIVE_WINDOW", "_NET_WM_STATE", "_NET_WM_STATE_MAXIMIZED_HORZ")
+        active, state, across, down = (
+            self.x.core.InternAtom(False, len(name), name.encode()).reply().atom
+            for name in (*atoms, "_NET_WM_STATE_MAXIMIZED_VERT")
+        )
+        told = self.x.core.GetProperty(False, self.root, active, 0, 0, 1).reply().value.to_atoms()
+        data = xcffib.xproto.ClientMessageData.synthetic([1, across, down, 1, 0], "IIIII")
+        event = xcffib.xproto.ClientMessageEvent.synthetic(32, told[0], state, data)
+        mask = xcffib.xproto.EventMask
+        to = mask.SubstructureRedirect | mask.SubstructureNotify
+        self.x.core.SendEvent(False, self.root, to, event.pack())
+        self.flush()
+
     def focus(self, window: int) -> None:
         """Give a window the focus; 0 for nobody."""
         self.x.core.SetInputFocus(0, window, 0)

@@ -231,6 +231,24 @@ def test_a_key_belongs_to_the_window_that_had_the_focus_or_to_none(
     assert all(event.focus is not None and event.focus.app == apps[event.key] for event in known)
 
 
+def test_a_focus_that_comes_back_to_its_window_is_known_at_once(
+    source: X11Source, person: Person
+) -> None:
+    """As window managers take and return it at each click."""
+    editor, manager = person.window("editor"), person.window("manager")
+    person.focus(editor)
+    until_quiet(source)
+    for key in "abcdefgh":
+        person.focus(manager)
+        person.press("Tab")
+        person.focus(editor)
+        person.press(key)
+    told = of(until_quiet(source), EventKind.KEY_DOWN)
+    apps = {event.key: event.focus.app if event.focus else None for event in told}
+    assert apps.pop("Tab") is None
+    assert apps == dict.fromkeys("abcdefgh", "editor")
+
+
 def test_the_focus_names_the_application_the_window_and_the_process(
     source: X11Source, person: Person
 ) -> None:
