@@ -112,7 +112,7 @@ PLACES = {
 def main(names: tuple[str, ...], trials: int) -> None:
     """Run the trials of the named places, or of all."""
     for name in names or PLACES:
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
             click.echo(json.dumps({"place": name} | _row(Path(directory), PLACES[name], trials)))
 
 

@@ -164,7 +164,7 @@ def _stream(running: Desktop, app: str) -> list[Stored]:
 
 def main(names: Sequence[str]) -> None:
     """Print what became of the events, a row of JSON for each application."""
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
         home = AgentHome(Path(directory) / "home")
         with desktop(Path(directory)) as running, working(running, home) as captured:
             for name in names:
