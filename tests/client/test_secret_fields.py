@@ -197,8 +197,8 @@ def test_neither_files_nor_memory_keep_a_secret(
     need("gcore")
     with form(running, "gtk") as target, capturing(home, running, "form") as captured:
         for move in (trial.by_tab, trial.by_script):
-            trial.into_secret(running, target, 0.012, move)
-        trial.in_the_open(running, target, 0.012, ["card", "hex", "mail"])
+            trial.into_secret(running, target, FAST, move)
+        trial.in_the_open(running, target, FAST, ["card", "hex", "mail"])
         image = image_of(captured.process.pid, tmp_path / "image")
     searched = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".seg" for path in searched)
