@@ -9,9 +9,9 @@ its window's FOCUS_OUT, and from there on nothing is known until this is settled
     3. let the server send a time mark: from the mark on, events belong to that window
 
 Events between the loss and the mark have focus None. A focus that comes back to its window, as
-window managers let it do at each click, is told by its FOCUS_IN and known at once. A grab (lockers, password prompts, menus)
-comes as FOCUS_OUT and FOCUS_IN with a mode of its own. What was not told, because nobody had the
-focus or it had just changed, is found by asking whenever keys were read.
+window managers let it do at each click, is told by its FOCUS_IN and known at once. A grab (lockers,
+password prompts, menus) comes as FOCUS_OUT and FOCUS_IN with a mode of its own. What was not told,
+because nobody had the focus or it had just changed, is found by asking whenever keys were read.
 """
 
 import struct
