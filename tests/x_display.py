@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +18,6 @@ import xcffib
 import xcffib.xproto
 import xcffib.xtest
 
-PACKAGES: Final = (
-    "xvfb openbox xterm x11-xkb-utils x11-xserver-utils dbus at-spi2-core python3-gi "
-    "gir1.2-gtk-3.0 python3-pyqt5 python3-tk chromium gdb tint2 zenity"
-)
 KEY_DOWN, KEY_UP, BUTTON_DOWN, BUTTON_UP, MOTION = 2, 3, 4, 5, 6
 WIDTH, HEIGHT = 1280, 1024
 # Keycodes of the "us" layout on a PC keyboard.
@@ -35,23 +31,31 @@ CODES: Final = (
 )
 
 
+def wait_for(condition: Callable[[], bool], what: str = "") -> None:
+    """Wait until something is so; fail the test after as long as no machine needs."""
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, f"not within a minute: {what or condition}"
+        time.sleep(0.05)
+
+
 def need(program: str) -> str:
     """The program's path.
 
     Skips or fails the test where it is not installed.
     """
     path = shutil.which(program)
-    require(path is not None, program, PACKAGES)
+    require(path is not None, program)
     return str(path)
 
 
-def require(present: bool, what: str, packages: str) -> None:
+def require(present: bool, what: str) -> None:
     """Skip or fail the test where something is not installed."""
     if present:
         return
     if os.environ.get("TACITLY_REQUIRE_X11") == "1":
         pytest.fail(f"{what} is not installed and TACITLY_REQUIRE_X11=1")
-    pytest.skip(f"{what} is not installed (apt-get install {packages})")
+    pytest.skip(f"{what} is not installed; .ci/debian-packages names what tests need")
 
 
 class Server:
@@ -151,6 +155,25 @@ class Person:
         self.flush()
         return window
 
+    def focused(self) -> int:
+        """The window that has the focus."""
+        return int(self.x.core.GetInputFocus().reply().focus)
+
+    def maximise(self) -> None:
+        """Let the window manager give the window with the focus the whole screen."""
+        atoms = ("_NET_ACTIVE_WINDOW", "_NET_WM_STATE", "_NET_WM_STATE_MAXIMIZED_HORZ")
+        active, state, across, down = (
+            self.x.core.InternAtom(False, len(name), name.encode()).reply().atom
+            for name in (*atoms, "_NET_WM_STATE_MAXIMIZED_VERT")
+        )
+        told = self.x.core.GetProperty(False, self.root, active, 0, 0, 1).reply().value.to_atoms()
+        data = xcffib.xproto.ClientMessageData.synthetic([1, across, down, 1, 0], "IIIII")
+        event = xcffib.xproto.ClientMessageEvent.synthetic(32, told[0], state, data)
+        mask = xcffib.xproto.EventMask
+        to = mask.SubstructureRedirect | mask.SubstructureNotify
+        self.x.core.SendEvent(False, self.root, to, event.pack())
+        self.flush()
+
     def focus(self, window: int) -> None:
         """Give a window the focus; 0 for nobody."""
         self.x.core.SetInputFocus(0, window, 0)
@@ -163,6 +186,16 @@ class Person:
     def ungrab(self) -> None:
         self.x.core.UngrabKeyboard(0)
         self.flush()
+
+    def typed(self) -> str:
+        """What was typed into this client's windows and grabs since last asked."""
+        characters = {code: character for character, code in CODES.items()}
+        pressed = iter(self.x.poll_for_event, None)
+        return "".join(
+            characters[event.detail]
+            for event in pressed
+            if isinstance(event, xcffib.xproto.KeyPressEvent)
+        )
 
     def close(self) -> None:
         self.x.disconnect()

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -30,13 +31,11 @@ from tacitly_client.home import AgentHome
 from tacitly_client.store import Damage, EventStore
 from tacitly_common.errors import ValidationError
 from tacitly_common.events import Event, EventKind
-from x_display import CODES, KEY_DOWN, KEY_UP, MOTION, Person, Server, need, server
+from x_display import CODES, KEY_DOWN, KEY_UP, MOTION, Person, Server, need, server, wait_for
 
 LETTERS = string.ascii_lowercase
 DIGITS = 5
 LINE_EVENTS = DIGITS + 1
-# A tick, a write, and what a busy machine adds.
-SLACK_SECONDS = 0.5
 
 
 @pytest.fixture(scope="module")
@@ -118,11 +117,8 @@ def capturing(
         assert process.wait(20) == 0, (home.root / "capture.log").read_text()
 
 
-def wait_for(home: AgentHome, doing: Doing, seconds: float = 20.0) -> None:
-    until = time.monotonic() + seconds
-    while read_state(home.capture_state).doing is not doing:
-        assert time.monotonic() < until, f"{read_state(home.capture_state)} instead of {doing}"
-        time.sleep(0.01)
+def wait_until(home: AgentHome, doing: Doing) -> None:
+    wait_for(lambda: read_state(home.capture_state).doing is doing, doing.value)
 
 
 def stored(home: AgentHome) -> list[Event]:
@@ -132,6 +128,11 @@ def stored(home: AgentHome) -> list[Event]:
 
 def keys(home: AgentHome) -> list[tuple[str, tuple[str, ...]]]:
     return [(e.key, e.modifiers) for e in stored(home) if e.kind is EventKind.KEY_DOWN]
+
+
+def wait_for_keys(home: AgentHome, expected: list[tuple[str, tuple[str, ...]]]) -> None:
+    """Until these are stored, of which the last may wait for five seconds."""
+    wait_for(lambda: keys(home) == expected, "the keys that were typed are stored")
 
 
 def clients(person: Person) -> int:
@@ -156,7 +157,7 @@ def test_ten_thousand_events_are_stored_once_and_in_order(
     expected = []
     tray.permit()
     with capturing(home, display):
-        wait_for(home, Doing.CAPTURING)
+        wait_until(home, Doing.CAPTURING)
         began = time.monotonic()
         for step in range(1_000):
             for move in range(8):
@@ -168,7 +169,7 @@ def test_ten_thousand_events_are_stored_once_and_in_order(
             person.fake(KEY_UP, CODES[key])
             person.flush()
             time.sleep(max(0.0, (step + 1) / 125 - (time.monotonic() - began)))
-        time.sleep(0.5)
+        wait_for_keys(home, expected)
     assert keys(home) == expected
     cells = [event.x for event in stored(home) if event.kind is EventKind.POINTER_MOVE]
     # Eight ways over the ten cells of a thousand pixels.
@@ -180,7 +181,7 @@ def test_before_permission_nothing_connects_and_nothing_is_written(
 ) -> None:
     before = clients(person)
     with capturing(home, display):
-        wait_for(home, Doing.NOT_PERMITTED)
+        wait_until(home, Doing.NOT_PERMITTED)
         person.type("abc")
         time.sleep(0.6)
         assert clients(person) == before
@@ -194,10 +195,10 @@ def test_within_a_second_of_its_end_nothing_is_captured(
     before = clients(person)
     tray.permit()
     with capturing(home, display):
-        wait_for(home, Doing.CAPTURING)
+        wait_until(home, Doing.CAPTURING)
         assert clients(person) == before + 1
         person.press("a")
-        time.sleep(0.5)
+        wait_for_keys(home, [("<letter>", ())])
         ended = time.monotonic()
         if end == "withdrawn":
             tray.withdraw()
@@ -209,8 +210,7 @@ def test_within_a_second_of_its_end_nothing_is_captured(
             person.press("1")  # at once
         time.sleep(max(0.0, ended + 1.0 - time.monotonic()))
         person.type("222")
-        assert clients(person) == before + (end == "paused")
-        time.sleep(0.3)
+        wait_for(lambda: clients(person) == before + (end == "paused"))
     assert keys(home) == [("<letter>", ())]
 
 
@@ -219,14 +219,14 @@ def test_resuming_captures_again(
 ) -> None:
     tray.permit()
     with capturing(home, display):
-        wait_for(home, Doing.CAPTURING)
+        wait_until(home, Doing.CAPTURING)
         tray.permit(capturing=False)
-        wait_for(home, Doing.PAUSED)
+        wait_until(home, Doing.PAUSED)
         person.type("111")
         tray.permit()
-        wait_for(home, Doing.CAPTURING)
+        wait_until(home, Doing.CAPTURING)
         person.press("a")
-        time.sleep(0.3)
+        wait_for_keys(home, [("<letter>", ())])
     assert keys(home) == [("<letter>", ())]
 
 
@@ -236,9 +236,9 @@ def test_a_stopped_process_does_not_store_what_came_in_a_pause(
     """SIGSTOP is no pause: the server keeps the backlog. The server's times tell it apart."""
     tray.permit()
     with capturing(home, display) as process:
-        wait_for(home, Doing.CAPTURING)
+        wait_until(home, Doing.CAPTURING)
         person.press("a")
-        time.sleep(0.5)
+        wait_for_keys(home, [("<letter>", ())])
         os.kill(process.pid, signal.SIGSTOP)
         tray.permit(capturing=False)
         time.sleep(0.1)
@@ -247,9 +247,8 @@ def test_a_stopped_process_does_not_store_what_came_in_a_pause(
         tray.permit()
         time.sleep(0.1)
         os.kill(process.pid, signal.SIGCONT)
-        time.sleep(0.5)
         person.press("Enter")
-        time.sleep(0.5)
+        wait_for_keys(home, [("<letter>", ()), ("Enter", ())])
     assert keys(home) == [("<letter>", ()), ("Enter", ())]
 
 
@@ -262,19 +261,19 @@ def test_a_window_manager_and_an_application(
         capturing(home, display),
         subprocess.Popen([need("openbox")], env=environ, stderr=subprocess.DEVNULL) as manager,
     ):
-        wait_for(home, Doing.CAPTURING)
+        wait_until(home, Doing.CAPTURING)
+        before = person.focused()
         with subprocess.Popen([need("xterm")], env=environ, stderr=subprocess.DEVNULL) as xterm:
-            time.sleep(2)
+            wait_for(lambda: person.focused() != before)
+            # Of what is typed before the new focus has settled the application is not known.
+            wait_for(lambda: "xterm" in {e.app for e in stored(home) if e.kind is EventKind.FOCUS})
             person.type("ls", 0.05)
             person.press("Enter")
-            time.sleep(0.5)
+            wait_for_keys(home, [("<letter>", ())] * 2 + [("Enter", ())])
             xterm.terminate()
-        time.sleep(0.3)
         manager.terminate()
-    events = stored(home)
-    pressed = [(e.key, e.app) for e in events if e.kind is EventKind.KEY_DOWN]
+    pressed = [(e.key, e.app) for e in stored(home) if e.kind is EventKind.KEY_DOWN]
     assert pressed == [("<letter>", "xterm"), ("<letter>", "xterm"), ("Enter", "xterm")]
-    assert "xterm" in [event.app for event in events if event.kind is EventKind.FOCUS]
 
 
 def test_wayland_is_said_and_nothing_is_captured(
@@ -283,7 +282,7 @@ def test_wayland_is_said_and_nothing_is_captured(
     before = clients(person)
     tray.permit()
     with capturing(home, display, WAYLAND_DISPLAY="wayland-0"):
-        wait_for(home, Doing.UNSUPPORTED)
+        wait_until(home, Doing.UNSUPPORTED)
         assert "Wayland" in read_state(home.capture_state).reason
         assert clients(person) == before
     assert read_state(home.capture_state).doing is Doing.NOTHING
@@ -291,7 +290,7 @@ def test_wayland_is_said_and_nothing_is_captured(
 
 def test_the_process_leaves_no_core_and_is_the_only_one(home: AgentHome, display: Server) -> None:
     with capturing(home, display) as process:
-        wait_for(home, Doing.NOT_PERMITTED)
+        wait_until(home, Doing.NOT_PERMITTED)
         limits = Path(f"/proc/{process.pid}/limits").read_text()
         (line,) = [each for each in limits.splitlines() if "core file size" in each]
         assert line.split()[4:6] == ["0", "0"]
@@ -308,9 +307,9 @@ def test_it_needs_no_private_key(
     private.unlink()
     tray.permit()
     with capturing(home, display):
-        wait_for(home, Doing.CAPTURING)
+        wait_until(home, Doing.CAPTURING)
         person.press("a")
-        time.sleep(0.3)
+        wait_for(lambda: any(home.store.glob("segments/*/*.seg")), "something is stored")
     private.write_bytes(key)
     assert keys(home) == [("<letter>", ())]
 
@@ -373,6 +372,10 @@ def lines(events: list[Event]) -> list[int]:
     return numbers
 
 
+def is_stored(home: AgentHome, first: int, settled: int) -> bool:
+    return settled < first or settled in lines(stored(home))
+
+
 @dataclass(frozen=True)
 class Run:
     """One life of the process: the lines that were begun in it."""
@@ -393,19 +396,20 @@ def test_a_kill_loses_the_unflushed_seconds_and_never_a_frame(
     try:
         for _ in range(int(os.environ.get("TACITLY_SIGKILLS", "20"))):
             process = start(home, display)
-            wait_for(home, Doing.CAPTURING)
+            wait_until(home, Doing.CAPTURING)
             first = typist.sent + 1  # the line of this moment may be half seen
             time.sleep(moments.uniform(0.0, 2.0))
             # At this pace a frame fills in less than a second, long before the five.
             settled = typist.sent - FRAME_EVENTS // LINE_EVENTS - 1
-            time.sleep(SLACK_SECONDS)
+            wait_for(partial(is_stored, home, first, settled), "what was typed long ago is stored")
+            time.sleep(moments.uniform(0.0, 0.5))
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             runs.append(Run(first, settled, typist.sent + 1))
     finally:
         typist.stop()
     with capturing(home, display):  # starts over, whatever the kills left
-        wait_for(home, Doing.CAPTURING)
+        wait_until(home, Doing.CAPTURING)
     damages: list[Damage] = []
     with EventStore.open(home.store) as store:
         numbers = lines(list(store.events(on_damage=damages.append)))

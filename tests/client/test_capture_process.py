@@ -243,11 +243,26 @@ def test_a_locked_screen_is_a_pause(setting: Setting) -> None:
     assert setting.doing() == [Doing.CAPTURING, Doing.AWAY, Doing.CAPTURING]
 
 
+def test_while_nothing_happens_it_looks_half_as_often(setting: Setting) -> None:
+    def turn_seconds() -> float:
+        before = setting.clock.monotonic
+        setting.turn()
+        return (setting.clock.monotonic - before) / 1e9
+
+    setting.permit()
+    assert turn_seconds() == 0.25
+    setting.clock.pass_(10)
+    assert turn_seconds() == 0.5
+    setting.press("a")
+    assert turn_seconds() == 0.5
+    assert turn_seconds() == 0.25
+
+
 def test_motion_is_asked_for_as_permitted(setting: Setting) -> None:
     setting.permit(motion=False)
     setting.turn()
     setting.permit(motion=True)
-    setting.turn()
+    setting.turn(2)  # seen at the end of the first
     assert setting.made == [False, True]
     assert setting.source.log == ["start", "close", "start"]
 

@@ -112,8 +112,8 @@ def session(logind: Logind) -> Iterator[LoginSession]:
 
 
 def away(session: LoginSession, expected: bool) -> bool:
-    """The answer once it is the expected one, or after a second."""
-    for _ in range(100):
+    """The answer once it is the expected one, or after half a minute."""
+    for _ in range(3_000):
         if session.away() is expected:
             break
         threading.Event().wait(0.01)

@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -19,7 +18,7 @@ from tacitly_client.capture.gate.accessibility import (
     Move,
     Question,
 )
-from x_display import need
+from x_display import need, wait_for
 
 OBJECTS = "org.a11y.atspi.Event.Object"
 NOTHING = ("s", "")
@@ -106,16 +105,28 @@ def application(address: str) -> Iterator[Application]:
     running.bus.close()
 
 
-def arrived(listening: Accessibility) -> list[Move]:
-    time.sleep(0.1)
-    return listening.poll()
+def arrived(listening: Accessibility, last: Move) -> list[Move]:
+    """The moves until this one."""
+    moves: list[Move] = []
+
+    def all_arrived() -> bool:
+        moves.extend(listening.poll())
+        return last in moves
+
+    wait_for(all_arrived)
+    return moves
+
+
+def answered(listening: Accessibility, question: Question) -> FieldKind | None:
+    wait_for(lambda: listening.poll() == [] and question.kind is not None)
+    return question.kind
 
 
 def asked(listening: Accessibility, application: Application, **answers: object) -> Question:
     question = Question(Field(application.name, "/field"))
     listening.ask(question)
     application.answer(**answers)  # type: ignore[arg-type]
-    arrived(listening)
+    answered(listening, question)
     return question
 
 
@@ -124,10 +135,11 @@ def test_moves_are_told_in_order(listening: Accessibility, application: Applicat
     application.focus("/a", 0)
     application.focus("/b")
     name = application.name
-    assert arrived(listening) == [
+    last = Move(Field(name, "/b"), True)
+    assert arrived(listening, last) == [
         Move(Field(name, "/a"), True),
         Move(Field(name, "/a"), False),
-        Move(Field(name, "/b"), True),
+        last,
     ]
 
 
@@ -136,7 +148,9 @@ def test_other_signals_are_no_moves(listening: Accessibility, application: Appli
     application.tell("/a", "focused", 1, 0, NOTHING, member="TextChanged")
     application.tell("/a", "focused", how="s")
     application.tell("/a", 1, how="u")
-    assert arrived(listening) == []
+    application.focus("/b")
+    last = Move(Field(application.name, "/b"), True)
+    assert arrived(listening, last) == [last]
 
 
 @pytest.mark.parametrize(
@@ -179,8 +193,7 @@ def test_a_strange_answer_makes_it_another_field(
 def test_a_name_that_left_the_bus_is_another_field(listening: Accessibility) -> None:
     question = Question(Field(":1.999", "/field"))
     listening.ask(question)
-    arrived(listening)
-    assert question.kind is FieldKind.OTHER
+    assert answered(listening, question) is FieldKind.OTHER
 
 
 def test_open_questions_are_answered_when_the_bus_is_left(

@@ -1,7 +1,7 @@
 """The content filter as a whole, on a gate and a clock that a test moves."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import pytest
 from hypothesis import given
@@ -15,7 +15,7 @@ from tacitly_client.capture.hold import Hold
 from tacitly_client.capture.normaliser import Observation
 from tacitly_client.capture.source import Focus
 from tacitly_client.choices import Choices
-from tacitly_client.redaction import ContentLevel
+from tacitly_client.redaction import ContentLevel, Redacted, redact
 from tacitly_common.events import Event, EventKind
 
 FIELD, OTHER_FIELD = Field(":1.1", "/a"), Field(":1.1", "/b")
@@ -64,7 +64,9 @@ class ByHand:
 class Person:
     """Types into a filter and lets time pass."""
 
-    def __init__(self, choices: Choices = CHOICES) -> None:
+    def __init__(
+        self, choices: Choices = CHOICES, judge: Callable[..., Redacted | None] = redact
+    ) -> None:
         self.clock = HandClock()
         self.gate = ByHand()
         self.told: Counter[str] = Counter()
@@ -74,6 +76,7 @@ class Person:
             hold=Hold(),
             clock=self.clock,
             tell=self._tell,
+            judge=judge,
         )
         self.stored: list[Event] = []
 
@@ -105,6 +108,13 @@ def test_what_is_allowed_is_stored_once_and_in_order() -> None:
     person.types("it is late\nand cold ")
     assert person.stored == []
     assert person.waits() == [*"it is late", "Enter", *"and cold "]
+
+
+def test_of_what_cannot_be_judged_classes_are_stored() -> None:
+    person = Person(judge=lambda *_keys, **_ends: None)
+    person.types("it is")
+    assert person.waits() == ["<letter>"] * 2 + ["Space"] + ["<letter>"] * 2
+    assert person.told == {"could not be judged": 5}
 
 
 def test_nothing_is_stored_before_two_seconds() -> None:

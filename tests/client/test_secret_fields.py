@@ -16,12 +16,13 @@ from tacitly_client.home import AgentHome
 from trials import trial
 from trials.browsers import browser
 from trials.desktop import Desktop, Form, desktop, form
-from trials.search import files_with, image_of
+from trials.search import files_with, image_of, is_spelled_in
 from trials.typist import Captured, capturing, type_text
-from x_display import need
+from x_display import need, wait_for
 
 FAST = 0.002
 PACES = (FAST, 0.03)
+PLAIN = "letter is on the table"
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,17 @@ def home(tmp_path: Path) -> AgentHome:
     return AgentHome(tmp_path / "home")
 
 
+def type_until_stored(running: Desktop, target: Form, captured: Captured) -> None:
+    """Plain words are stored; on a slow machine not those that were typed before the field was
+    known, but those that are typed later."""
+
+    def stored() -> bool:
+        trial.into_plain(running, target, 0.03)
+        return PLAIN in "".join(captured.keys())
+
+    wait_for(stored, "plain words are stored")
+
+
 @pytest.mark.parametrize("kind", ["gtk", "qt"])
 @pytest.mark.parametrize("move", [trial.by_tab, trial.by_script])
 def test_a_password_is_not_stored_and_what_is_plain_is(
@@ -43,20 +55,18 @@ def test_a_password_is_not_stored_and_what_is_plain_is(
     with form(running, kind) as target, capturing(home, running, "form") as captured:
         for pace in PACES:
             assert trial.CANARY in trial.into_secret(running, target, pace, move)
-        trial.into_plain(running, target, 0.03)
-    keys = captured.keys()
-    assert trial.leaked(keys) == []
-    assert "letter is on the table" in "".join(keys)
+        type_until_stored(running, target, captured)
+    assert trial.leaked(captured.keys()) == []
+
+
+def to_dots(_running: Desktop, target: Form) -> None:
+    target.focus("dots")
 
 
 def test_a_home_made_password_field_is_unknown(running: Desktop, home: AgentHome) -> None:
-    def to_dots(_running: Desktop, target: Form) -> None:
-        target.focus("dots")
-
     with form(running, "gtk") as target, capturing(home, running, "form") as captured:
         for pace in PACES:
-            trial.into_secret(running, target, pace, to_dots)
-            assert target.values()["dots"] == trial.CANARY
+            assert trial.into_secret(running, target, pace, to_dots, "dots") == trial.CANARY
     assert trial.leaked(captured.keys()) == []
 
 
@@ -72,7 +82,9 @@ def test_an_application_that_tells_nothing_is_unknown(running: Desktop, home: Ag
 def test_nothing_is_stored_of_a_terminals_keys(running: Desktop, home: AgentHome) -> None:
     need("xterm")
     with capturing(home, running) as captured:
-        trial.at_a_prompt(running, 0.012)
+        for beyond_ssh in (False, True):
+            answer = trial.at_a_prompt(running, 0.012, beyond_ssh=beyond_ssh)
+            assert answer.rstrip("\n") == trial.CANARY
     assert captured.keys() == []
 
 
@@ -83,13 +95,11 @@ def test_in_a_browser_with_the_extension_a_password_is_not_stored_and_what_is_pl
         capturing(home, running, "chromium") as captured,
         browser(running, "chromium", home) as page,
     ):
-        for move in (trial.by_tab, trial.by_script, lambda _running, form: form.focus("dots")):
-            trial.into_secret(running, page, FAST, move)
-        trial.into_plain(running, page, 0.03)
-        time.sleep(1)
-    keys = captured.keys()
-    assert trial.leaked(keys) == []
-    assert "letter is on the table" in "".join(keys)
+        for move in (trial.by_tab, trial.by_script):
+            assert trial.CANARY in trial.into_secret(running, page, FAST, move)
+        assert trial.CANARY in trial.into_secret(running, page, FAST, to_dots, "dots")
+        type_until_stored(running, page, captured)
+    assert trial.leaked(captured.keys()) == []
 
 
 def test_nothing_is_stored_of_a_private_window_or_without_the_extension(
@@ -97,15 +107,15 @@ def test_nothing_is_stored_of_a_private_window_or_without_the_extension(
 ) -> None:
     with capturing(home, running, "chromium") as captured:
         with browser(running, "chromium", home, private=True) as page:
-            trial.into_plain(running, page, 0.012)
+            assert trial.into_plain(running, page, 0.012) == trial.PLAIN
         with browser(running, "chromium", None) as page:
-            trial.into_plain(running, page, 0.012)
+            assert trial.into_plain(running, page, 0.012) == trial.PLAIN
     assert captured.keys() == []
 
 
 def test_nothing_is_stored_of_a_grabbed_keyboard(running: Desktop, home: AgentHome) -> None:
     with form(running, "gtk") as target, capturing(home, running, "form") as captured:
-        trial.under_a_grab(running, target, 0.012)
+        assert trial.under_a_grab(running, target, 0.012) == trial.CANARY
     assert captured.keys() == []
 
 
@@ -114,75 +124,87 @@ def test_nothing_is_stored_of_an_excluded_application(running: Desktop, home: Ag
         form(running, "gtk") as target,
         capturing(home, running, "form", excluded=["form"]) as captured,
     ):
-        trial.begin(target)
         running.person.click()
-        type_text(running.person, trial.CANARY, 0.012)
-        time.sleep(trial.LEAK_SECONDS)
+        assert trial.into_plain(running, target, 0.012, trial.CANARY) == trial.CANARY
     assert captured.events() == []
 
 
 def test_secrets_typed_in_the_open_are_not_stored(running: Desktop, home: AgentHome) -> None:
     with form(running, "gtk") as target, capturing(home, running, "form") as captured:
-        trial.in_the_open(running, target, 0.012, list(trial.SHAPES))
-    keys = captured.keys()
+        type_until_stored(running, target, captured)
+        typed = trial.in_the_open(running, target, 0.012, list(trial.SHAPES))
+        assert all(secret in typed for secret in trial.SHAPES.values())
     for secret in trial.SHAPES.values():
-        assert trial.leaked(keys, secret) == []
-    assert "".join(keys).count("letter is on the table") >= len(trial.SHAPES)
+        assert trial.leaked(captured.keys(), secret) == []
 
 
-def leak_in_tk(running: Desktop, captured: Captured) -> None:
-    with form(running, "tk") as target:
-        trial.into_secret(running, target, FAST)
+def leak_into_secret(running: Desktop, target: Form) -> None:
+    trial.into_secret(running, target, FAST)
 
 
-def leak_under_a_script(running: Desktop, captured: Captured) -> None:
-    """All within one tick of the capture process, which a key begins."""
-    with form(running, "gtk") as target:
-        trial.begin(target)
-        type_text(running.person, "a ", FAST)
+def leak_under_a_script(running: Desktop, target: Form) -> None:
+    """The focus is moved, and that is told late."""
+    trial.begin(target)
+    with running.accessibility_stalled():
         target.focus("password")
         type_text(running.person, trial.CANARY, FAST)
-        time.sleep(trial.LEAK_SECONDS)
+        time.sleep(1.5)
 
 
-def leak_in_the_open(running: Desktop, captured: Captured) -> None:
-    with form(running, "gtk") as target:
-        trial.in_the_open(running, target, FAST, ["mail"])
+def leak_in_the_open(running: Desktop, target: Form) -> None:
+    trial.in_the_open(running, target, FAST, ["mail"])
 
 
 @pytest.mark.parametrize(
-    ("guard", "leak", "secret"),
+    ("guard", "kind", "leak", "secret"),
     [
-        ("gate", leak_in_tk, trial.CANARY),
-        ("hold", leak_under_a_script, trial.CANARY),
-        ("redaction", leak_in_the_open, trial.SHAPES["mail"]),
+        ("gate", "tk", leak_into_secret, trial.CANARY),
+        ("hold", "gtk", leak_under_a_script, trial.CANARY),
+        ("redaction", "gtk", leak_in_the_open, trial.SHAPES["mail"]),
     ],
 )
 def test_each_guard_is_missed(
     running: Desktop,
-    home: AgentHome,
+    tmp_path: Path,
     guard: str,
-    leak: Callable[[Desktop, Captured], None],
+    kind: str,
+    leak: Callable[[Desktop, Form], None],
     secret: str,
 ) -> None:
-    """The trials above would fail without it."""
-    with capturing(home, running, "form", without=guard) as captured:
-        leak(running, captured)
-    assert trial.leaked(captured.keys(), secret) != []
+    """Of two that see the same, the one without it stores the secret; on a slow machine not the
+    first time."""
+    guarded, unguarded = AgentHome(tmp_path / "guarded"), AgentHome(tmp_path / "unguarded")
+    with (
+        form(running, kind) as target,
+        capturing(guarded, running, "form") as captured,
+        capturing(unguarded, running, "form", without=guard) as missing,
+    ):
+
+        def is_missed() -> bool:
+            leak(running, target)
+            return trial.leaked(missing.keys(), secret) != []
+
+        wait_for(is_missed, "the secret is stored without the guard")
+        time.sleep(trial.LEAK_SECONDS)
+    assert trial.leaked(captured.keys(), secret) == []
 
 
-def test_neither_files_nor_memory_keep_a_password(
+@pytest.mark.skipif(os.geteuid() != 0, reason="the process's own user may not see its memory")
+def test_neither_files_nor_memory_keep_a_secret(
     running: Desktop, home: AgentHome, tmp_path: Path
 ) -> None:
-    """The user cannot dump the process; what root can dump of it does not have the text."""
+    """Not even an image of the memory, which root can take, has the text."""
     need("gcore")
     with form(running, "gtk") as target, capturing(home, running, "form") as captured:
         for move in (trial.by_tab, trial.by_script):
-            trial.into_secret(running, target, 0.012, move)
-        image_of(captured.process.pid, tmp_path / "image")
+            trial.into_secret(running, target, FAST, move)
+        trial.in_the_open(running, target, FAST, ["card", "hex", "mail"])
+        image = image_of(captured.process.pid, tmp_path / "image")
     searched = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert any(path.suffix == ".seg" for path in searched)
-    assert files_with(trial.CANARY.split()[0], searched) == []
+    for secret in (trial.CANARY, *(trial.SHAPES[shape] for shape in ("card", "hex", "mail"))):
+        assert files_with(secret.split()[0], searched) == []
+    assert not is_spelled_in(image, trial.CANARY)
 
 
 def test_a_crash_leaves_no_core(running: Desktop, home: AgentHome) -> None:

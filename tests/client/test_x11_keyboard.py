@@ -1,7 +1,6 @@
 """Keycodes -> W3C keys: under the server's real layouts, and the rules of XKB by hand."""
 
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -39,7 +38,6 @@ def source(display: Server) -> Iterator[X11Source]:
 def set_layout(display: Server, *arguments: str) -> None:
     program = need("setxkbmap")
     subprocess.run([program, "-display", display.name, *arguments], check=True, capture_output=True)
-    time.sleep(0.1)
 
 
 def downs(source: X11Source) -> list[tuple[str, tuple[str, ...]]]:

@@ -25,9 +25,12 @@ from x_display import (
     Server,
     need,
     server,
+    wait_for,
 )
 
 TICK = 0.02
+# A millisecond of the server's clock, and what the answer to the anchor's question took.
+ANCHOR_NS = 20 * 10**6
 
 
 @pytest.fixture(scope="module")
@@ -64,13 +67,13 @@ def started(display: Server, *, motion: bool = True) -> Iterator[X11Source]:
 
 
 def until_quiet(source: X11Source, quiet_seconds: float = 0.15) -> list[RawEvent]:
-    """Everything until nothing came for a while."""
+    """Everything until nothing came for a while, however late this process is."""
     events: list[RawEvent] = []
-    until = time.monotonic() + quiet_seconds
-    while time.monotonic() < until:
-        if more := source.poll(quiet_seconds / 3):
-            events += more
-            until = time.monotonic() + quiet_seconds
+    quiet_reads = 0
+    while quiet_reads < 3:
+        more = source.poll(quiet_seconds / 3)
+        events += more
+        quiet_reads = 0 if more else quiet_reads + 1
     return events
 
 
@@ -125,14 +128,15 @@ def test_times_are_the_servers_and_do_not_wait_for_the_tick(
     anchor = source.anchor()
     moments = []
     for key in "abc":
-        moments.append(time.monotonic_ns())
+        before = time.monotonic_ns()
         person.press(key)
+        moments.append((before, time.monotonic_ns()))
         time.sleep(0.007)
     time.sleep(0.2)
     downs = of(until_quiet(source), EventKind.KEY_DOWN)
-    for moment, event in zip(moments, downs, strict=True):
+    for (before, after), event in zip(moments, downs, strict=True):
         told = anchor.monotonic_ns + (event.server_ms - anchor.server_ms) * 10**6
-        assert abs(told - moment) < 50 * 10**6
+        assert before - ANCHOR_NS < told < after + ANCHOR_NS
     assert downs[0].server_ms < downs[1].server_ms < downs[2].server_ms
 
 
@@ -189,8 +193,7 @@ def test_closing_leaves_the_server(display: Server, person: Person) -> None:
     listening.start()
     assert clients() == before + 1
     listening.close()
-    time.sleep(0.1)
-    assert clients() == before
+    wait_for(lambda: clients() == before)
 
 
 def test_the_backlog_of_a_stalled_source_keeps_its_own_times(
@@ -200,7 +203,7 @@ def test_the_backlog_of_a_stalled_source_keeps_its_own_times(
     time.sleep(0.4)
     person.press("b")
     first, second = of(until_quiet(source), EventKind.KEY_DOWN)
-    assert 350 <= second.server_ms - first.server_ms <= 1_000
+    assert second.server_ms - first.server_ms >= 350
 
 
 def test_a_key_belongs_to_the_window_that_had_the_focus_or_to_none(
@@ -226,6 +229,24 @@ def test_a_key_belongs_to_the_window_that_had_the_focus_or_to_none(
     assert len(downs) == 75
     assert len(known) >= 15
     assert all(event.focus is not None and event.focus.app == apps[event.key] for event in known)
+
+
+def test_a_focus_that_comes_back_to_its_window_is_known_at_once(
+    source: X11Source, person: Person
+) -> None:
+    """As window managers take and return it at each click."""
+    editor, manager = person.window("editor"), person.window("manager")
+    person.focus(editor)
+    until_quiet(source)
+    for key in "abcdefgh":
+        person.focus(manager)
+        person.press("Tab")
+        person.focus(editor)
+        person.press(key)
+    told = of(until_quiet(source), EventKind.KEY_DOWN)
+    apps = {event.key: event.focus.app if event.focus else None for event in told}
+    assert apps.pop("Tab") is None
+    assert apps == dict.fromkeys("abcdefgh", "editor")
 
 
 def test_the_focus_names_the_application_the_window_and_the_process(
@@ -361,10 +382,7 @@ def test_a_server_that_dies_and_returns_is_found_again() -> None:
         assert source.health() is Health.NOT_RECEIVING
         assert source.poll(0.1) == []
         with server(name=first.name) as second:
-            until = time.monotonic() + 10
-            while source.health() is not Health.RECEIVING:
-                assert time.monotonic() < until
-                source.poll(0.1)
+            wait_for(lambda: source.poll(0.1) == [] and source.health() is Health.RECEIVING)
             person = Person(second.name)
             until_quiet(source)
             person.press("a")

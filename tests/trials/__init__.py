@@ -4,6 +4,7 @@
 
 desktop.py   a display with a window manager, a session bus and an accessibility bus
 forms/       programs with a name field and a password field, run by the system's Python
+stream.py    a thousand pointer events a second in each application
 browsers.py  the same form as a page, in browsers with our extension
 typist.py    types, and runs the capture process
 capture.py   the capture process, with one of its guards taken out on demand

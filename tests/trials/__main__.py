@@ -13,10 +13,12 @@ from tacitly_client.home import AgentHome
 from trials import trial
 from trials.browsers import browser
 from trials.desktop import Desktop, Form, desktop, form
-from trials.search import files_with, image_of
+from trials.search import files_with, image_of, is_spelled_in
 from trials.typist import Captured, capturing
 
 Opened = AbstractContextManager[Form]
+Type = Callable[[Desktop, Form, float], str]
+_IMAGE_EACH = 5  # trials
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Place:
 
     app: str
     open: Callable[[Desktop, AgentHome], Opened]
-    type: Callable[[Desktop, Form, float], object]
+    type: Type
     secret: str = trial.CANARY
     excluded: bool = False
 
@@ -34,22 +36,35 @@ def _form(kind: str) -> Callable[[Desktop, AgentHome], Opened]:
     return lambda running, _home: form(running, kind)
 
 
-def _browser(name: str, *, extension: bool = True) -> Callable[[Desktop, AgentHome], Opened]:
-    return lambda running, home: browser(running, name, home if extension else None)
+def _browser(
+    name: str, *, extension: bool = True, private: bool = False
+) -> Callable[[Desktop, AgentHome], Opened]:
+    return lambda running, home: browser(
+        running, name, home if extension else None, private=private
+    )
 
 
-def _secret(move: trial.Move) -> Callable[[Desktop, Form, float], object]:
-    return lambda running, opened, pace: trial.into_secret(running, opened, pace, move)
+def _secret(move: trial.Move, field: str = "password") -> Type:
+    return lambda running, opened, pace: trial.into_secret(running, opened, pace, move, field)
 
 
-def _to(field: str) -> trial.Move:
-    return lambda _running, opened: opened.focus(field)
+def _into(field: str) -> Type:
+    return _secret(lambda _running, opened: opened.focus(field), field)
+
+
+def _prompt(*, beyond_ssh: bool) -> Type:
+    return lambda running, _form, pace: trial.at_a_prompt(running, pace, beyond_ssh=beyond_ssh)
+
+
+def _in_the_open(shape: str) -> Type:
+    return lambda running, opened, pace: trial.in_the_open(running, opened, pace, [shape])
 
 
 def _nothing(_running: Desktop, _home: AgentHome) -> Opened:
     return nullcontext(Form.__new__(Form))
 
 
+_BROWSERS = (("Chromium", "chromium"), ("Firefox ESR", "firefox-esr"))
 PLACES = {
     **{
         f"{title}, {name}": Place(app, opening, _secret(move))
@@ -57,37 +72,36 @@ PLACES = {
             ("GTK 3", "form", _form("gtk")),
             ("Qt 5", "form", _form("qt")),
             ("Tk", "form", _form("tk")),
-            ("Chromium", "chromium", _browser("chromium")),
-            ("Firefox ESR", "firefox-esr", _browser("firefox-esr")),
+            *((title, app, _browser(app)) for title, app in _BROWSERS),
         )
         for name, move in (("by Tab", trial.by_tab), ("by a script", trial.by_script))
     },
-    "a painted field in GTK 3": Place("form", _form("gtk"), _secret(_to("dots"))),
+    "a painted field in GTK 3": Place("form", _form("gtk"), _into("dots")),
     **{
-        f"{what} in {title}": Place(app, _browser(app), _secret(_to(field)))
-        for title, app in (("Chromium", "chromium"), ("Firefox ESR", "firefox-esr"))
+        f"{what} in {title}": Place(app, _browser(app), _into(field))
+        for title, app in _BROWSERS
         for what, field in (("a field masked by its style", "dots"), ("a card's field", "number"))
     },
-    "Chromium without the extension": Place(
-        "chromium", _browser("chromium", extension=False), _secret(trial.by_tab)
-    ),
+    **{
+        f"{title} {without}": Place(app, _browser(app, **options), _secret(trial.by_tab))
+        for title, app in _BROWSERS
+        for without, options in (
+            ("without the extension", {"extension": False}),
+            ("in a private window", {"private": True}),
+        )
+    },
     "a grabbed keyboard": Place("form", _form("gtk"), trial.under_a_grab),
     "an excluded application": Place(
-        "form", _form("gtk"), _secret(lambda _running, _form: None), excluded=True
+        "form",
+        _form("gtk"),
+        lambda running, opened, pace: trial.into_plain(running, opened, pace, trial.CANARY),
+        excluded=True,
     ),
-    "ssh's prompt in xterm": Place(
-        "xterm", _nothing, lambda running, _form, pace: trial.at_a_prompt(running, pace)
-    ),
+    "ssh's prompt in xterm": Place("xterm", _nothing, _prompt(beyond_ssh=False)),
+    "a prompt beyond ssh in xterm": Place("xterm", _nothing, _prompt(beyond_ssh=True)),
     **{
-        f"in the open: {name}": Place(
-            "form",
-            _form("gtk"),
-            lambda running, opened, pace, name=name: trial.in_the_open(
-                running, opened, pace, [name]
-            ),
-            secret=secret,
-        )
-        for name, secret in trial.SHAPES.items()
+        f"in the open: {shape}": Place("form", _form("gtk"), _in_the_open(shape), secret)
+        for shape, secret in trial.SHAPES.items()
     },
 }
 
@@ -98,27 +112,34 @@ PLACES = {
 def main(names: tuple[str, ...], trials: int) -> None:
     """Run the trials of the named places, or of all."""
     for name in names or PLACES:
-        with tempfile.TemporaryDirectory() as directory:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as directory:
             click.echo(json.dumps({"place": name} | _row(Path(directory), PLACES[name], trials)))
 
 
 def _row(directory: Path, place: Place, trials: int) -> dict[str, object]:
     home = AgentHome(directory / "home")
     excluded = [place.app] if place.excluded else []
+    arrived = images = images_with = 0
     with (
         desktop(directory) as running,
         capturing(home, running, place.app, excluded=excluded) as captured,
         place.open(running, home) as opened,
     ):
-        for pace in trial.PACES:
-            for _ in range(trials):
-                place.type(running, opened, pace)
-        image = image_of(captured.process.pid, directory / "image")
-    files = [path for path in directory.rglob("*") if path.is_file() and _is_ours(path, home)]
+        for number, pace in enumerate(pace for pace in trial.PACES for _ in range(trials)):
+            arrived += place.secret.strip() in place.type(running, opened, pace)
+            if number % _IMAGE_EACH == _IMAGE_EACH - 1:
+                image = image_of(captured.process.pid, directory / "image")
+                images += 1
+                images_with += _has(image, place.secret)
+    # A browser's own profile may keep what was typed into it.
+    files = [path for path in home.root.rglob("*") if path.is_file()]
     return _found(captured, place) | {
         "trials": trials * len(trial.PACES),
-        "memory_searched": image,
-        "files_with": len(files_with(place.secret.split()[0], files)),
+        "arrived": arrived,
+        "images": images,
+        "images_with": images_with,
+        "files": len(files),
+        "files_with": sum(_has(path, place.secret) for path in files),
     }
 
 
@@ -132,9 +153,11 @@ def _found(captured: Captured, place: Place) -> dict[str, object]:
     }
 
 
-def _is_ours(path: Path, home: AgentHome) -> bool:
-    """A browser's own profile may keep what was typed into it."""
-    return path.is_relative_to(home.root) or path.name.startswith("image")
+def _has(path: Path, secret: str) -> bool:
+    """Whether a file has a secret: its first word, all of it without spaces, or it spelled out."""
+    whole = secret.strip()
+    words = {whole.split()[0], whole.replace(" ", "")}
+    return any(files_with(word, [path]) for word in words) or is_spelled_in(path, whole)
 
 
 if __name__ == "__main__":

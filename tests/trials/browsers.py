@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,8 +15,8 @@ from typing import Any, Final
 
 from tacitly_client.browser_host import install
 from tacitly_client.home import AgentHome
-from trials.desktop import FORMS, Desktop, Form
-from x_display import require
+from trials.desktop import FORMS, Desktop, Form, wait_for_keyboard
+from x_display import need
 
 EXTENSION: Final = Path(__file__).parents[2] / "client" / "webextension"
 _HOST: Final = [str(Path(sys.executable).parent / "tacitly-agent"), "browser-host"]
@@ -41,7 +40,7 @@ def browser(
 ) -> Iterator[PageForm]:
     """A browser ("chromium", "firefox-esr") with the form; with the extension, if it is to speak
     to the agent of a home."""
-    require(shutil.which(name) is not None, name, name)
+    need(name)
     form = PageForm()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as made, _page(form) as address:
         directory = Path(made)
@@ -56,7 +55,7 @@ def browser(
         )
         try:
             form.told.get(timeout=60)  # the page is there
-            time.sleep(3)
+            wait_for_keyboard(running, form)
             yield form
         finally:
             process.terminate()

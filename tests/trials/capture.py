@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from tacitly_client.capture.apart import redact_apart
 from tacitly_client.capture.clock import SystemClock
 from tacitly_client.capture.gate import (
     Accessibility,
@@ -68,7 +69,7 @@ def main(home: AgentHome, without: str) -> None:
         hold=NoHold() if without == "hold" else Hold(),
         clock=clock,
         tell=lambda _counts: None,
-        judge=no_redaction if without == "redaction" else redact,
+        judge=no_redaction if without == "redaction" else redact_apart,
     )
     run_capture(home, keep_injected=True, content=content if without else None)
 

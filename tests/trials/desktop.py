@@ -6,6 +6,7 @@ person turned that on: Qt, Chromium and Firefox tell of their fields only then.
 
 import json
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,13 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from jeepney import DBusAddress, Properties
-from jeepney.io.blocking import open_dbus_connection
+from jeepney import DBusAddress, Message, Properties, new_method_call
+from jeepney.bus_messages import message_bus
+from jeepney.io.blocking import DBusConnection, open_dbus_connection
+from jeepney.wrappers import unwrap_msg
 
-from x_display import Person, need, require, server
+from x_display import Person, need, require, server, wait_for
 
 FORMS: Final = Path(__file__).parent / "forms"
 SYSTEM_PYTHON: Final = "/usr/bin/python3"  # Debian's bindings are for Debian's Python
+_BUS: Final = DBusAddress("/org/a11y/bus", "org.a11y.Bus", "org.a11y.Bus")
 _LAUNCHER: Final = "/usr/libexec/at-spi-bus-launcher"
 
 
@@ -34,6 +38,20 @@ class Desktop:
     def start(self, *command: str, **options: Any) -> "subprocess.Popen[str]":
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(command, env=self.environ, text=True, **quiet | options)
+
+    @contextmanager
+    def accessibility_stalled(self) -> Iterator[None]:
+        """Nothing is told on the accessibility bus until the block ends; then all of it."""
+        with open_dbus_connection(self.environ["DBUS_SESSION_BUS_ADDRESS"]) as session:
+            (address,) = _asked(session, new_method_call(_BUS, "GetAddress"))
+        with open_dbus_connection(address) as asking:
+            its_own = message_bus.GetConnectionUnixProcessID("org.freedesktop.DBus")
+            (bus,) = _asked(asking, its_own)
+        os.kill(bus, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(bus, signal.SIGCONT)
 
 
 class Form:
@@ -66,7 +84,7 @@ def desktop(home: Path) -> Iterator[Desktop]:
     """A desktop whose programs have `home` for their files."""
     need("openbox")
     need("dbus-daemon")
-    require(Path(_LAUNCHER).exists(), "at-spi-bus-launcher", "at-spi2-core")
+    require(Path(_LAUNCHER).exists(), "at-spi-bus-launcher")
     with server() as display:
         environ = {
             "PATH": os.environ["PATH"],
@@ -103,9 +121,8 @@ def desktop(home: Path) -> Iterator[Desktop]:
 def form(running: Desktop, kind: str) -> Iterator[Form]:
     """A form of a toolkit ("gtk", "qt", "tk"), in front."""
     module = {"gtk": "gi", "qt": "PyQt5", "tk": "tkinter"}[kind]
-    package = {"gtk": "python3-gi gir1.2-gtk-3.0", "qt": "python3-pyqt5", "tk": "python3-tk"}[kind]
     found = subprocess.run([SYSTEM_PYTHON, "-c", f"import {module}"], capture_output=True)
-    require(found.returncode == 0, f"{module} for {SYSTEM_PYTHON}", package)
+    require(found.returncode == 0, f"{module} for {SYSTEM_PYTHON}")
     process = running.start(
         SYSTEM_PYTHON,
         str(FORMS / f"{kind}_form.py"),
@@ -114,14 +131,30 @@ def form(running: Desktop, kind: str) -> Iterator[Form]:
     )
     try:
         speaking = Form(process)
-        speaking.values()
-        time.sleep(1.0)
+        wait_for_keyboard(running, speaking)
         yield speaking
     finally:
         process.kill()
         process.wait()
         process.stdin.close()
         process.stdout.close()
+
+
+def wait_for_keyboard(running: Desktop, opened: Form) -> None:
+    """Wait until what is typed arrives in a form."""
+
+    def arrives() -> bool:
+        running.person.press("e")  # no canary has it
+        time.sleep(0.1)
+        return bool(opened.values()["name"])
+
+    opened.focus("name")
+    wait_for(arrives)
+    opened.clear()
+
+
+def _asked(bus: DBusConnection, message: Message) -> Any:
+    return unwrap_msg(bus.send_and_get_reply(message, timeout=30))
 
 
 def _enable_accessibility(address: str) -> None:

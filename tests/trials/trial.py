@@ -1,17 +1,19 @@
 """What is typed in a trial, and where. After each, as long a pause as lets a leak be stored.
 
+Each returns what the application then had, to tell a secret that was kept from one never typed.
+
 A canary is two whole words: of a word that is cut redaction keeps nothing, and the gate could
 leak unseen behind it. No letter of it is in the plain text, and each is in it once.
 """
 
-import subprocess
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from pathlib import Path
 from typing import Final
 
 from trials.desktop import Desktop, Form
 from trials.typist import type_text
+from x_display import wait_for
 
 PACES: Final = (0.002, 0.012, 0.03, 0.08)
 PLAIN: Final = "the letter is on the table "
@@ -53,51 +55,58 @@ def begin(form: Form) -> None:
     time.sleep(1.2)
 
 
-def into_secret(running: Desktop, form: Form, pace: float, move: Move = by_tab) -> str:
-    """Plain text into the name, a canary into the password; what the password then was."""
+def into_secret(
+    running: Desktop, form: Form, pace: float, move: Move = by_tab, field: str = "password"
+) -> str:
+    """Plain text into the name, a canary into a secret field."""
     begin(form)
     type_text(running.person, PLAIN, pace)
     move(running, form)
     type_text(running.person, CANARY, pace)
     time.sleep(LEAK_SECONDS)
-    return form.values()["password"]
+    return form.values()[field]
 
 
-def into_plain(running: Desktop, form: Form, pace: float) -> None:
-    """Plain text into the name, and nothing after it."""
+def into_plain(running: Desktop, form: Form, pace: float, text: str = PLAIN) -> str:
+    """Text into the name, and nothing after it."""
     begin(form)
-    type_text(running.person, PLAIN, pace)
+    type_text(running.person, text, pace)
     time.sleep(LEAK_SECONDS)
+    return form.values()["name"]
 
 
-def in_the_open(running: Desktop, form: Form, pace: float, shapes: Sequence[str]) -> None:
+def in_the_open(running: Desktop, form: Form, pace: float, shapes: Sequence[str]) -> str:
     """Secrets between plain words, in the name."""
-    begin(form)
-    for shape in shapes:
-        type_text(running.person, f"{PLAIN}{SHAPES[shape]}", pace)
-    type_text(running.person, PLAIN, pace)
-    time.sleep(LEAK_SECONDS)
+    between = "".join(f"{PLAIN}{SHAPES[shape]}" for shape in shapes)
+    return into_plain(running, form, pace, between + PLAIN)
 
 
-def under_a_grab(running: Desktop, form: Form, pace: float) -> None:
+def under_a_grab(running: Desktop, form: Form, pace: float) -> str:
     """A canary while another program has the keyboard to itself, as a locker does."""
     begin(form)
     running.person.grab(running.person.root)
     type_text(running.person, CANARY, pace)
     running.person.ungrab()
     time.sleep(LEAK_SECONDS)
+    return running.person.typed() + form.values()["name"]
 
 
-def at_a_prompt(running: Desktop, pace: float) -> None:
-    """A canary at a password prompt as ssh has it: in an xterm, without echo."""
-    script = 'printf "ada@host password: "; stty -echo; read -r answer; sleep 1'
+def at_a_prompt(running: Desktop, pace: float, *, beyond_ssh: bool = False) -> str:
+    """A canary at a password prompt in an xterm: as ssh or sudo show it here, without echo, or as
+    another machine shows it beyond ssh, which here is a terminal that passes on each key."""
+    mode, read = ("raw -echo", f"head -c {len(CANARY)}") if beyond_ssh else ("-echo", "head -n 1")
+    script = f'printf "ada@host password: "; stty {mode}; {read} > "$HOME/answer"; sleep 1'
+    answer = Path(running.environ["HOME"], "answer")
+    answer.unlink(missing_ok=True)
+    before = running.person.focused()
     with running.start("xterm", "-e", "sh", "-c", script) as xterm:
-        time.sleep(1.5)
+        wait_for(lambda: answer.exists() and running.person.focused() != before)
         type_text(running.person, CANARY, pace)
-        running.person.press("Enter")
+        if not beyond_ssh:
+            running.person.press("Enter")
         time.sleep(LEAK_SECONDS)
-        with suppress(subprocess.TimeoutExpired):
-            xterm.wait(5)
+        xterm.kill()  # it has its answer, or never gets it
+    return answer.read_text()
 
 
 def leaked(keys: Sequence[str], secret: str = CANARY) -> list[str]:

@@ -21,7 +21,7 @@ from tacitly_client.redaction import ContentLevel
 from tacitly_client.store import EventStore
 from tacitly_common.events import Event, EventKind
 from trials.desktop import Desktop
-from x_display import CODES, KEY_DOWN, KEY_UP, Person
+from x_display import CODES, KEY_DOWN, KEY_UP, Person, wait_for
 
 _SHIFTED: Final = dict(zip("!@#$%^&*()_+:", "1234567890-=;", strict=True))
 _MORE_CODES: Final = {"-": 20, "=": 21, ";": 47, "/": 61}
@@ -46,7 +46,7 @@ def type_text(person: Person, text: str, seconds: float) -> None:
 
 
 class Captured:
-    """A capture process that runs for a home, in which every application is at `characters`."""
+    """A capture process that runs for a home."""
 
     def __init__(self, home: AgentHome, process: "subprocess.Popen[bytes]") -> None:
         self.home = home
@@ -62,10 +62,15 @@ class Captured:
         return [event.key for event in self.events() if event.kind is EventKind.KEY_DOWN]
 
 
-def choose(home: AgentHome, *applications: str, excluded: Sequence[str] = ()) -> None:
-    """Choose content for applications, as the person does."""
+def choose(
+    home: AgentHome,
+    *applications: str,
+    excluded: Sequence[str] = (),
+    level: ContentLevel = ContentLevel.CHARACTERS,
+) -> None:
+    """Choose what is stored of applications, as the person does."""
     chosen = Choices(
-        applications=dict.fromkeys(applications, ContentLevel.CHARACTERS),
+        applications=dict.fromkeys(applications, level),
         excluded=frozenset(excluded),
     )
     new = home.choices.with_suffix(".new")
@@ -79,14 +84,16 @@ def capturing(
     running: Desktop,
     *applications: str,
     excluded: Sequence[str] = (),
+    level: ContentLevel = ContentLevel.CHARACTERS,
+    motion: bool = False,
     without: str = "",
 ) -> Iterator[Captured]:
-    """Capture, with content chosen for these applications, until the block ends; then all that
-    was let go is stored."""
+    """Capture, at this level in these applications, until the block ends; then all that was let
+    go is stored."""
     EventStore.create(home.store).close()
-    choose(home, *applications, excluded=excluded)
+    choose(home, *applications, excluded=excluded, level=level)
     ended = threading.Event()
-    beating = threading.Thread(target=_beat, args=(home, ended))
+    beating = threading.Thread(target=_beat, args=(home, ended, motion))
     beating.start()
     with (home.root / "capture.log").open("ab") as log:
         process = subprocess.Popen(
@@ -98,11 +105,7 @@ def capturing(
             stderr=log,
         )
     try:
-        until = time.monotonic() + 20
-        while read_state(home.capture_state).doing is not Doing.CAPTURING:
-            assert time.monotonic() < until, (home.root / "capture.log").read_text()
-            time.sleep(0.05)
-        time.sleep(0.5)
+        wait_for(lambda: read_state(home.capture_state).doing is Doing.CAPTURING)
         yield Captured(home, process)
     finally:
         process.terminate()
@@ -112,9 +115,9 @@ def capturing(
     assert code == 0, (home.root / "capture.log").read_text()
 
 
-def _beat(home: AgentHome, ended: threading.Event) -> None:
+def _beat(home: AgentHome, ended: threading.Event, motion: bool) -> None:
     permit = PermitFile(home.capture_permit, SystemClock())
-    permission = Permission(capturing=True, since_ns=time.monotonic_ns(), motion=False)
+    permission = Permission(capturing=True, since_ns=time.monotonic_ns(), motion=motion)
     while True:
         permit.beat(permission)
         if ended.wait(BEAT_SECONDS):

@@ -9,6 +9,7 @@ content.py     what may be kept of an event: the filter's interface, and the fil
                no content at all
 gate/          whether the focused field is a secret: ALLOW, DENY, UNKNOWN
 hold.py        where every key waits for a contradiction
+apart.py       redaction in a process of its own, which leaves nothing of what it saw
 gated.py       the filter: choices, gate, hold-back and redaction
 unkept.py      counts what was not kept, by rule
 permit.py      the permission without which not even a connection is opened

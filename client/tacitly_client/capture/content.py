@@ -24,7 +24,7 @@ class ContentFilter(Protocol):
     def accept(self, observations: Sequence[Observation]) -> list[Event]:
         """What may be stored now, in the order it happened, of these and of earlier ones.
 
-        Called after every read and at least each quarter of a second, then with none.
+        Called after every read, and each quarter of a second for a while after, then with none.
         """
 
     def discard(self) -> None:

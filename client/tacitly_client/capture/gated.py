@@ -25,13 +25,14 @@ from typing import Final
 
 import msgspec
 
+from tacitly_client.capture.apart import redact_apart
 from tacitly_client.capture.clock import Clock
 from tacitly_client.capture.content import NoContent
 from tacitly_client.capture.gate import FieldKind, Gate, Place, Verdict
 from tacitly_client.capture.hold import Hold, Run
 from tacitly_client.capture.normaliser import Observation
 from tacitly_client.choices import Choices
-from tacitly_client.redaction import BACKSPACE, DELETED, ContentLevel, Redacted, redact
+from tacitly_client.redaction import BACKSPACE, DELETED, ContentLevel, Redacted
 from tacitly_common.events import Event, EventKind
 
 _RUN_CHARACTERS: Final = 512
@@ -54,6 +55,7 @@ class Reason(StrEnum):
     TURNED_OUT = "secret field turned out to have the focus"
     MOVED = "focus turned out to have moved"
     NOT_CONFIRMED = "field did not answer"
+    NOT_JUDGED = "could not be judged"
 
 
 class GatedContent:
@@ -67,13 +69,14 @@ class GatedContent:
         hold: Hold,
         clock: Clock,
         tell: Callable[[Mapping[str, int]], None],
-        judge: Callable[..., Redacted] = redact,
+        judge: Callable[..., Redacted | None] = redact_apart,
     ) -> None:
         """Nothing is held yet.
 
         Args:
             choices: the person's, as they are now.
-            gate, hold, judge: what characters pass, in this order.
+            gate, hold, judge: what characters pass, in this order. A run that cannot be judged
+                (None) keeps none.
             clock: this machine's.
             tell: given what was not kept since the last time, by rule, each few seconds.
         """
@@ -215,7 +218,10 @@ class GatedContent:
         elif kind is FieldKind.TEXT:
             text = self._hold.text(run)
             redacted = self._judge(text, run.level, begins=run.begins, ends=run.ends)
-            self._unkept.update({rule.value: count for rule, count in redacted.rules.items()})
+            if redacted is None:
+                self._count(Reason.NOT_JUDGED, len(run.held))
+            else:
+                self._unkept.update({rule.value: count for rule, count in redacted.rules.items()})
             self._hold.settle(run, redacted)
         else:
             self._count(Reason.NOT_CONFIRMED, len(run.held))

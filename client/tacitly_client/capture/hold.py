@@ -6,8 +6,8 @@ after it, to keep the order. If a secret field turns out to have had the focus, 
 last seconds are gone; if the focus was somewhere unknown, their characters are.
 
 The characters themselves wait in one block of memory that is locked where the system allows it,
-and are wiped when they leave. Elsewhere they exist one at a time, and as a run of text only while
-`redaction.py` judges it. The process leaves no dumps (`processes.forbid_dumps`).
+and are wiped when they leave. Elsewhere they exist one at a time, and as a run of text only in the
+process that judges it (`apart.py`). Neither leaves dumps (`processes.forbid_dumps`).
 """
 
 import ctypes

@@ -26,6 +26,9 @@ from tacitly_common.events import Event
 FRAME_EVENTS: Final = 256
 FLUSH_SECONDS: Final = 5.0
 _LOOK_SECONDS: Final = 0.25
+# When nothing has come for so long that nothing is held back either, waking up is all that costs.
+_IDLE_NS: Final = 10 * 10**9
+_IDLE_LOOK_SECONDS: Final = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,8 @@ class Capture:
         self._motion = False
         self._started_ns = 0
         self._permitted_ns = 0
+        self._latest_ns = clock.monotonic_ns()
+        self._asked: Permission | None = None  # at the end of the last turn, which is just now
         self._unsupported = ""
 
     def run(self, stop: threading.Event) -> None:
@@ -115,7 +120,7 @@ class Capture:
 
     def _step(self) -> bool:
         """One turn of the loop; False if there was nothing to wait for."""
-        permission = self._permit()
+        permission, self._asked = self._asked or self._permit(), None
         if permission is None:
             self._close()
             self._unsupported = ""
@@ -132,14 +137,16 @@ class Capture:
             self._close()
             self._unsupported = str(error)
             return False
-        raw = source.poll(_LOOK_SECONDS)
-        after = self._permit()
+        raw = source.poll(_LOOK_SECONDS if self._active() else _IDLE_LOOK_SECONDS)
+        after = self._asked = self._permit()
         if after is None or not after.capturing:
-            return True  # and the next turn acts on it
+            return self._step()  # which acts on it
         if after.since_ns != self._permitted_ns:
             # Paused or withdrawn and given again, unseen: a stalled process has slept through it.
             self._permitted_ns = after.since_ns
             self._forget()
+        if raw:
+            self._latest_ns = self._clock.monotonic_ns()
         since_ns = max(after.since_ns, self._started_ns)
         seen = self._normaliser.normalise(raw, source.anchor(), since_ns=since_ns)
         self._writer.add(self._content.accept(seen))
@@ -150,6 +157,9 @@ class Capture:
         else:
             self._say(Doing.CAPTURING)
         return True
+
+    def _active(self) -> bool:
+        return self._clock.monotonic_ns() - self._latest_ns < _IDLE_NS
 
     def _started(self, permission: Permission) -> Source:
         if self._source is not None and self._motion != permission.motion:

@@ -1,13 +1,14 @@
 """One connection to an X server: what is selected there, what arrives, what can be asked.
 
-Events come as their first 32 bytes, which hold all that capture uses. The library's own event
-objects would cost several times as much, and for some extensions are of the wrong type (they do
-not look at an XKB event's second byte).
+Input comes as numbers, other events as their first 32 bytes: that holds all that capture uses. The
+library's own event objects would cost several times as much, and for some extensions are of the
+wrong type (they do not look at an XKB event's second byte). Input is wiped where it came in: a row
+of keycodes in freed memory would spell what was typed.
 """
 
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -35,7 +36,15 @@ _LOCAL: Final = re.compile(r"(unix)?:[0-9]+(\.[0-9]+)?")
 _NO_WINDOWS: Final = (0, 1)  # None and PointerRoot
 
 _property_time = struct.Struct("=4xI4xI").unpack_from  # window, time
+# Type, extension, event type, time, detail, source.
+_generic = struct.Struct("=BB6xHxxIIH").unpack_from
+_WIPED: Final = bytes(_HEAD_BYTES)
 _ID = re.compile(r"[^a-z0-9._+-]+")
+
+
+# An event's code; its head, b"" for GENERIC ones; of those the extension, the event's type there,
+# the server's time in milliseconds, the detail (a keycode, a button), the source's device.
+Arrived = tuple[int, bytes, Sequence[int]]
 
 
 class DisplayLostError(Exception):
@@ -79,17 +88,23 @@ class Display:
         with _lost():
             return int(self._x.get_file_descriptor())
 
-    def events(self) -> Iterator[bytes]:
+    def events(self) -> Iterator[Arrived]:
         """What has arrived, in order; does not wait. Errors of earlier requests are skipped, and
         what other clients sent in the server's name."""
         # Through the C library: the wrapper around it costs more than all the rest.
         connection = self._x._conn  # noqa: SLF001
         poll, free, view = xcffib.lib.xcb_poll_for_event, xcffib.c_free, xcffib.ffi.buffer
         while event := poll(connection):
-            head = bytes(view(event, _HEAD_BYTES))
+            memory = view(event, _HEAD_BYTES)
+            code, *numbers = _generic(memory)
+            if code == GENERIC:
+                memory[:] = _WIPED
+                head = b""
+            else:
+                head = bytes(memory)
             free(event)
-            if 0 < head[0] < 0x80:
-                yield head
+            if 0 < code < 0x80:
+                yield code, head, numbers
         with _lost():
             self._x.invalid()
 

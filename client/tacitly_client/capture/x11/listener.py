@@ -26,7 +26,7 @@ from typing import Final, NamedTuple, Self
 from tacitly_client.capture.clock import Clock
 from tacitly_client.capture.source import Anchor, Focus, RawEvent
 from tacitly_client.capture.x11 import display as x
-from tacitly_client.capture.x11.display import Display, DisplayLostError
+from tacitly_client.capture.x11.display import Arrived, Display, DisplayLostError
 from tacitly_client.capture.x11.focus import FocusTracker
 from tacitly_client.capture.x11.keyboard import Keyboard
 from tacitly_common.events import EventKind
@@ -39,7 +39,6 @@ _KINDS: Final = {
     x.RAW_MOTION: EventKind.POINTER_MOVE,
 }
 _KEY_KINDS: Final = frozenset((EventKind.KEY_DOWN, EventKind.KEY_UP))
-_generic = struct.Struct("=xB6xH2xIIH").unpack_from  # extension, type, time, detail, source
 _configure = struct.Struct("=8xI8xHH").unpack_from  # window, width, height
 
 
@@ -63,7 +62,7 @@ class Listener:
         self.display = display
         self.anchor = anchor
         self._motion = motion
-        self._backlog: list[bytes] = []
+        self._backlog: list[Arrived] = []
         self._place = (0.0, 0.0)
 
     @classmethod
@@ -78,8 +77,8 @@ class Listener:
             display.mark()
             display.sync()
             now_ns = clock.monotonic_ns()
-            for head in display.events():
-                if head[0] == x.PROPERTY and (server_ms := display.mark_time(head)) is not None:
+            for code, head, _ in display.events():
+                if code == x.PROPERTY and (server_ms := display.mark_time(head)) is not None:
                     return cls(display, Anchor(server_ms, now_ns), motion=motion)
             raise DisplayLostError("the server did not tell its time")
         except BaseException:
@@ -123,10 +122,9 @@ class Listener:
     def _take(self) -> Iterator[_Seen]:
         """Step 1."""
         focus = self._focus
-        for head in chain(self._backlog, self.display.events()):
-            code = head[0]
+        for code, head, numbers in chain(self._backlog, self.display.events()):
             if code == x.GENERIC:
-                extension, event, server_ms, detail, source = _generic(head)
+                extension, event, server_ms, detail, source = numbers
                 if extension != self.display.xinput_opcode:
                     continue
                 if kind := _KINDS.get(event):
