@@ -57,11 +57,13 @@ proto: install
 words: install
 	$(BIN)/python -m tacitly_simulations.datasets.public_words > client/tacitly_client/public_words.txt
 
-# Writes requirements.lock anew from pyproject.toml.
+# Writes requirements.lock anew from pyproject.toml. pip-compile forgets that pynput, with what it
+# needs, is for other systems than Linux.
 lock: install
 	CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/pip-compile --quiet --upgrade \
 		--generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-options --strip-extras \
-		--unsafe-package torch --no-allow-unsafe --all-extras \
+		--unsafe-package torch --unsafe-package pynput --unsafe-package evdev \
+		--unsafe-package python-xlib --no-allow-unsafe --all-extras \
 		--output-file requirements.lock pyproject.toml
 
 clean:
