@@ -1,3 +1,5 @@
+import itertools
+
 import msgspec
 import numpy as np
 import pytest
@@ -5,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plans import small_plan
-from tacitly_client.training.windows import split_by_time, training_windows
+from tacitly_client.training.windows import split_by_time, training_windows, windows_of_days
 from tacitly_common.vocabulary import START
 
 TOKENS = st.lists(st.integers(0, 5), max_size=60).map(lambda xs: np.array(xs, dtype=np.int64))
@@ -60,3 +62,27 @@ def test_later_events_leave_full_records_as_they_are(tokens, later):
 @pytest.mark.parametrize("tokens", [[], [0], [0, 0, 0]])
 def test_a_stream_without_predictions_has_no_records(tokens):
     assert training_windows(np.array(tokens, dtype=np.int64), record()).shape == (0, 9)
+
+
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=5), st.integers(2, 8), st.integers(0, 4))
+def test_days_that_expire_move_no_other_days_records(lengths, length, expired):
+    ends = np.cumsum([0, *lengths]) + 1  # every token occurs once
+    days = [np.arange(start, end) for start, end in itertools.pairwise(ends)]
+    mechanism = record(window_tokens=length, max_windows=1_000)
+    own = {tuple(row) for day in days for row in training_windows(day, mechanism)}
+    for left in (days, days[expired:]):
+        rows = [tuple(row) for row in windows_of_days(left, mechanism)]
+        assert {row for row in rows if START not in row[1:]} <= own
+        assert [token for row in rows for token in row if token != START] == (
+            split_by_time(np.concatenate(left))[0].tolist() if left else []
+        )
+
+
+def test_no_record_reaches_over_midnight():
+    days = [np.full(5, 1, dtype=np.int64), np.full(5, 2, dtype=np.int64)]
+    rows = windows_of_days(days, record(window_tokens=4))
+    assert rows[:, 1:].tolist() == [[1, 1, 1, 1], [1, 0, 0, 0], [2, 2, 2, 0]]
+
+
+def test_without_a_day_there_is_no_record():
+    assert windows_of_days([], record(window_tokens=4)).shape == (0, 5)

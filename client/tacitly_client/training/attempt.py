@@ -24,7 +24,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Final
 
@@ -41,11 +41,10 @@ from tacitly_client.store.days import bounds_ns
 from tacitly_client.training.local import train
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import Job
-from tacitly_client.training.windows import Tokens, split_by_time, training_windows
+from tacitly_client.training.windows import Tokens, split_by_time, windows_of_days
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import BudgetExceededError, TooSoonError
-from tacitly_common.events import data_epoch
 from tacitly_common.mechanisms.gaussian import release, secure_generator
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_common.wire.codes import ReplyCode
@@ -184,11 +183,11 @@ def _seen_before(ledger: DeviceLedger, outbox: Outbox, key: AttemptKey) -> Answe
 
 def _windows(home: AgentHome, plan: CampaignPlan) -> NDArray[np.int64]:
     with EventStore.open(home.store) as store:
-        older, _ = split_by_time(_tokens(store, plan))
-    return training_windows(older, plan.record)
+        return windows_of_days([tokens for _, tokens in _days(store, plan)], plan.record)
 
 
-def _tokens(store: EventStore, plan: CampaignPlan, until_ns: int | None = None) -> Tokens:
+def _days(store: EventStore, plan: CampaignPlan) -> list[tuple[date, Tokens]]:
+    """The plan's tokens of each stored day, int64[n], oldest day first."""
     vocabulary = Vocabulary(plan.tokens)
     if vocabulary.size != plan.model.vocabulary_size:
         raise PlanError(
@@ -196,22 +195,24 @@ def _tokens(store: EventStore, plan: CampaignPlan, until_ns: int | None = None) 
             f"{vocabulary.size}; agree to a plan where they are equal"
         )
     # A damaged part costs itself alone; `tacitly-agent status` shows it.
-    events = store.events(until_ns=until_ns, on_damage=_say)
-    return vocabulary.encode(event for event in events if data_epoch(event) in plan.data_epochs)
+    return [
+        (day, vocabulary.encode(store.events(*bounds_ns(day), on_damage=_say)))
+        for day in store.days()
+        if f"{day:%Y-%m}" in plan.data_epochs
+    ]
 
 
 def _let_go(home: AgentHome, plan: CampaignPlan) -> None:
     """Mark the days all of whose events were trained on: those before the held-out part."""
     try:
         with EventStore.open(home.store) as store:
-            older, _ = split_by_time(_tokens(store, plan))
-            days = [
-                day
-                for day in store.days()
-                if f"{day:%Y-%m}" in plan.data_epochs
-                and len(_tokens(store, plan, until_ns=bounds_ns(day)[1])) <= len(older)
-            ]
-        mark_trained(home.store, days)
+            days = _days(store, plan)
+        if not days:
+            return
+        older, _ = split_by_time(np.concatenate([tokens for _, tokens in days]))
+        ends = np.cumsum([len(tokens) for _, tokens in days])
+        used = [day for (day, _), end in zip(days, ends, strict=True) if end <= len(older)]
+        mark_trained(home.store, used)
     except (StoreError, OSError) as error:
         # The update is paid for and may go; the events go with the retention's cap.
         print(f"tacitly trainer: days were not marked: {error}", file=sys.stderr, flush=True)

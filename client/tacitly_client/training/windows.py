@@ -1,5 +1,6 @@
 """A person's token stream -> what is trained on and what is held out, and the records in it."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -50,3 +51,19 @@ def training_windows(tokens: Tokens, record: RecordMechanism) -> Tokens:
     padded[: len(tokens)] = tokens
     rows = padded.reshape(count, length)[-record.max_windows :]
     return np.concatenate([np.full((len(rows), 1), START, dtype=np.int64), rows], axis=1)
+
+
+def windows_of_days(days: Sequence[Tokens], record: RecordMechanism) -> Tokens:
+    """The records of a person's days, oldest first: as `training_windows`, of each day's own.
+
+    The held-out tail of all days together is left out. No record reaches over midnight, and those
+    of a day are counted from its beginning. So a day that expires between two rounds takes its own
+    records away and moves no other: a token is of the same record for as long as it is stored,
+    which is what the record level's composition over rounds counts on.
+    """
+    left = len(split_by_time(np.concatenate(days))[0]) if days else 0
+    rows = [np.empty((0, record.window_tokens + 1), dtype=np.int64)]
+    for day in days:
+        rows.append(training_windows(day[:left], record))
+        left = max(left - len(day), 0)
+    return np.concatenate(rows)[-record.max_windows :]
