@@ -210,7 +210,8 @@ def test_within_a_second_of_its_end_nothing_is_captured(
             person.press("1")  # at once
         time.sleep(max(0.0, ended + 1.0 - time.monotonic()))
         person.type("222")
-        wait_for(lambda: clients(person) == before + (end == "paused"))
+        # Paused, the connection may stay.
+        wait_for(lambda: clients(person) <= before + (end == "paused"))
     assert keys(home) == [("<letter>", ())]
 
 

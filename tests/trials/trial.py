@@ -22,7 +22,7 @@ CANARY: Final = "jkqv wxyz "
 SHAPES: Final = {
     "card": "4539 1488 0343 6467 ",
     "iban": "GB82 WEST 1234 5698 7654 32 ",
-    "ssn": "078-05-1120 ",
+    "ssn": "212-34-7785 ",
     "mail": "jqk.vwyz@example.org ",
     "github": "ghp_qzJKvwXYqzjkVW00qzjkvwxyQZJKvwxyqzjk ",
     "aws": "AKIAQZJKVWXYQZJKVWXY ",
