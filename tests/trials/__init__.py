@@ -9,5 +9,6 @@ browsers.py  the same form as a page, in browsers with our extension
 typist.py    types, and runs the capture process
 capture.py   the capture process, with one of its guards taken out on demand
 trial.py     what is typed where, and which of it was stored
+table.py     rows of JSON as a table
 search.py    looks for canaries in files and in the process's memory
 """
