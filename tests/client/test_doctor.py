@@ -28,14 +28,17 @@ from tacitly_client.store.keys import Custody
 from tacitly_client.store.layout import read_layout, write_layout
 from tacitly_server import certificates
 
-NOW_NS = int(datetime.now(UTC).timestamp() * 1e9)
+
+def now_ns() -> int:
+    """Later than what a test has written so far."""
+    return int(datetime.now(UTC).timestamp() * 1e9)
 
 
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     home = make_home(tmp_path / "home", training_plan())
     (tmp_path / "user").mkdir()
-    return Place(home, {}, HandClock(wall=NOW_NS), tmp_path / "user")
+    return Place(home, {}, HandClock(wall=now_ns()), tmp_path / "user")
 
 
 def test_what_is_set_up_is_well(place: Place) -> None:
@@ -43,7 +46,7 @@ def test_what_is_set_up_is_well(place: Place) -> None:
 
 
 def test_a_home_without_an_agent_is_found(tmp_path: Path) -> None:
-    findings = examine(Place(AgentHome(tmp_path), {}, HandClock(wall=NOW_NS), tmp_path))
+    findings = examine(Place(AgentHome(tmp_path), {}, HandClock(wall=now_ns()), tmp_path))
     assert findings["set up"].health is Health.PROBLEM
     assert "tacitly-agent enrol" in findings["set up"].found
     # And nothing else was left out for it.
@@ -115,7 +118,7 @@ def test_a_browser_that_does_not_know_the_agent_is_found(place: Place) -> None:
 
 def test_a_clock_that_has_gone_back_is_found(place: Place) -> None:
     assert doctor.clock(place).health is Health.OK
-    hour_ago = HandClock(wall=NOW_NS - 3_600 * 10**9)
+    hour_ago = HandClock(wall=now_ns() - 3_600 * 10**9)
     found = doctor.clock(Place(place.home, {}, hour_ago, place.user))
     assert found.health is Health.PROBLEM
     assert "set-ntp" in found.fix

@@ -48,6 +48,7 @@ def home() -> Iterator[AgentHome]:
     public = Path(tempfile.mkdtemp(prefix="tacitly-"))
     public.chmod(0o755)
     (public / "notice").write_text("for everybody")
+    (public / "notice").chmod(0o644)
     made = make_home(public / "home", training_plan())
     create_node_key(made)
     made.ca_certificate.write_bytes(made.authority_certificate.read_bytes())
