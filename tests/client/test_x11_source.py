@@ -9,8 +9,9 @@ import xcffib
 import xcffib.res
 
 from tacitly_client.capture.clock import SystemClock
-from tacitly_client.capture.source import Focus, Health, RawEvent, UnsupportedError
+from tacitly_client.capture.source import Anchor, Focus, Health, RawEvent, UnsupportedError
 from tacitly_client.capture.x11 import X11Source
+from tacitly_client.capture.x11.listener import anchor_of
 from tacitly_common.events import EventKind
 from x_display import (
     BUTTON_DOWN,
@@ -194,6 +195,29 @@ def test_closing_leaves_the_server(display: Server, person: Person) -> None:
     assert clients() == before + 1
     listening.close()
     wait_for(lambda: clients() == before)
+
+
+class InterruptedClock(SystemClock):
+    """Each look at it takes 0.2 s, as where the machine does other things meanwhile."""
+
+    def monotonic_ns(self) -> int:
+        time.sleep(0.2)
+        return super().monotonic_ns()
+
+
+def test_two_processes_tell_the_same_times_however_late_they_are_answered(display: Server) -> None:
+    ties = []
+    for clock in (SystemClock(), InterruptedClock()):
+        source = X11Source(display.name, clock, motion=False)
+        source.start()
+        anchor = source.anchor()
+        ties.append((anchor.monotonic_ns // 10**6 - anchor.server_ms) % 2**32)
+        source.close()
+    assert ties == [0, 0]
+
+
+def test_a_server_with_a_clock_of_its_own_is_tied_to_when_it_answered() -> None:
+    assert anchor_of(5, 10**15, 10**15 + 10**6) == Anchor(5, 10**15 + 10**6)
 
 
 def test_the_backlog_of_a_stalled_source_keeps_its_own_times(

@@ -52,7 +52,7 @@ class Normaliser:
         self._clock = clock
         self._keep_injected = keep_injected
         self._held: set[int] = set()
-        self._wall_offset_ns = clock.wall_ns() - clock.monotonic_ns()
+        self._wall_offset_ns = _wall_offset_ns(clock)
         self._latest_wall_ns = 0
         self.dropped: Counter[Rule] = Counter()
 
@@ -123,9 +123,8 @@ class Normaliser:
 
     def _follow_wall_clock(self, now_ns: int) -> None:
         """Keep the distance of the clocks while it only trembles, or events would change places."""
-        offset_ns = self._clock.wall_ns() - now_ns
-        if abs(offset_ns - self._wall_offset_ns) >= _SLEW_NS:
-            self._wall_offset_ns = offset_ns
+        if abs(self._clock.wall_ns() - now_ns - self._wall_offset_ns) >= _SLEW_NS:
+            self._wall_offset_ns = _wall_offset_ns(self._clock)
 
     def _wall_ns(self, monotonic_ns: int) -> int:
         wall_ns = monotonic_ns + self._wall_offset_ns
@@ -133,6 +132,13 @@ class Normaliser:
             wall_ns = self._latest_wall_ns
         self._latest_wall_ns = wall_ns
         return wall_ns
+
+
+def _wall_offset_ns(clock: Clock) -> int:
+    """Wall less monotonic time, by the reading of both that was interrupted least."""
+    readings = [(clock.monotonic_ns(), clock.wall_ns(), clock.monotonic_ns()) for _ in range(3)]
+    before_ns, wall_ns, after_ns = min(readings, key=lambda reading: reading[2] - reading[0])
+    return wall_ns - (before_ns + after_ns) // 2
 
 
 def _monotonic_ns(server_ms: int, anchor: Anchor, now_ns: int) -> int:

@@ -39,6 +39,9 @@ _KINDS: Final = {
     x.RAW_MOTION: EventKind.POINTER_MOVE,
 }
 _KEY_KINDS: Final = frozenset((EventKind.KEY_DOWN, EventKind.KEY_UP))
+_MS_NS: Final = 10**6
+_WRAP_MS: Final = 1 << 32
+_COARSE_MS: Final = 11  # a tick of the coarsest kernel, and the rounding of both
 _configure = struct.Struct("=8xI8xHH").unpack_from  # window, width, height
 
 
@@ -74,12 +77,13 @@ class Listener:
         """
         display = Display(name)
         try:
+            before_ns = clock.monotonic_ns()
             display.mark()
             display.sync()
-            now_ns = clock.monotonic_ns()
+            after_ns = clock.monotonic_ns()
             for code, head, _ in display.events():
                 if code == x.PROPERTY and (server_ms := display.mark_time(head)) is not None:
-                    return cls(display, Anchor(server_ms, now_ns), motion=motion)
+                    return cls(display, anchor_of(server_ms, before_ns, after_ns), motion=motion)
             raise DisplayLostError("the server did not tell its time")
         except BaseException:
             display.close()
@@ -180,3 +184,16 @@ def _finish(
         yield RawEvent(
             kind, server_ms, injected, grabbed, button=detail, x=x_now, y=y_now, focus=focus
         )
+
+
+def anchor_of(server_ms: int, before_ns: int, after_ns: int) -> Anchor:
+    """Ties the server's time to ours, given that it was taken between two moments.
+
+    Servers on this machine count the milliseconds of the very clock that ours is (GetTimeInMillis
+    of os/utils.c), of which they keep 32 bits and may read a coarse copy. Then the tie is exact,
+    also across a restart of either: events keep their order though a busy machine answers late.
+    """
+    lag_ms = (after_ns // _MS_NS - server_ms) % _WRAP_MS
+    if lag_ms <= (after_ns - before_ns) // _MS_NS + _COARSE_MS:
+        return Anchor(server_ms, (after_ns // _MS_NS - lag_ms) * _MS_NS)
+    return Anchor(server_ms, after_ns)
