@@ -10,7 +10,7 @@ demo: install
 
 # Two workers, a file to a worker: much of the time is spent waiting for real processes.
 test: install lint
-	$(BIN)/pytest -n 2 --dist loadfile
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 # Ten minutes; on a machine that does nothing else.
 bench: install

@@ -21,3 +21,8 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("the recorded data sets (../shared/data) are not on this machine")
     return folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the longest files begin first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: "deployment" not in item.path.parts)
