@@ -1,4 +1,6 @@
-"""What a whole agent costs while nobody does anything: python -m tacitly_simulations.bench.whole_agent
+"""What a whole agent costs while nobody does anything.
+
+    python -m tacitly_simulations.bench.whole_agent
 
 One enrolled agent whose person agreed to capture, with its indicator on an Xvfb of its own, and
 a server on the same machine. Each of its processes is looked at for a minute.
