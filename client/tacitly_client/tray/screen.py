@@ -87,6 +87,7 @@ class Screen:
         msb_first = bool(self._x.setup.image_byte_order)
         self._layout = "XRGB" if msb_first else "BGRX"
         self._windows: dict[int, Window] = {}
+        self._atoms: dict[str, int] = {}
         self.scale = self._scale()
 
     def fileno(self) -> int:
@@ -224,8 +225,11 @@ class Screen:
         return Rectangle(left, top, right - left, bottom - top) if right > left else main
 
     def atom(self, name: str) -> int:
-        """The number of a name."""
-        return int(self._x.core.InternAtom(False, len(name), name).reply().atom)
+        """The number of a name, which is the same as long as the server lives."""
+        if name not in self._atoms:
+            reply = self._x.core.InternAtom(False, len(name), name).reply()
+            self._atoms[name] = int(reply.atom)
+        return self._atoms[name]
 
     def cardinals(self, window: int, name: str) -> list[int]:
         """A property's numbers; empty without it."""

@@ -31,6 +31,7 @@ from tacitly_client.capture.state import Doing, read_state
 from tacitly_client.home import AgentHome
 from tacitly_client.store import EventStore
 from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_simulations.bench.meter import cpu_seconds, wakeups
 from tacitly_simulations.bench.report import machine
 
 _MODULE: Final = "tacitly_simulations.bench"
@@ -162,7 +163,7 @@ def _phase(
 ) -> Phase:
     def counts() -> dict[str, tuple[float, int]]:
         return {
-            program: (_processor_seconds(process), _wakeups(process))
+            program: (cpu_seconds(process), wakeups(process))
             for program, process in programs.items()
         }
 
@@ -183,19 +184,6 @@ def _phase(
             for program, process in programs.items()
         ],
     )
-
-
-def _processor_seconds(process: psutil.Process) -> float:
-    """Of all its threads, to the nanosecond: idle they take less than a clock tick."""
-    tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
-
-
-def _wakeups(process: psutil.Process) -> int:
-    """How often its threads have gone to sleep, and so been woken."""
-    statuses = Path(f"/proc/{process.pid}/task").glob("*/status")
-    lines = (line for status in statuses for line in status.read_text().splitlines())
-    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt"))
 
 
 def _stored_bytes(home: AgentHome) -> int:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -46,6 +47,19 @@ def tree_cpu_seconds(process_id: int) -> float:
             times = process.cpu_times()
             total += times.user + times.system + times.children_user + times.children_system
     return total
+
+
+def cpu_seconds(process: psutil.Process) -> float:
+    """Of all its living threads, to the nanosecond: idle they take less than a clock tick."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+
+
+def wakeups(process: psutil.Process) -> int:
+    """How often its threads have gone to sleep, and so been woken."""
+    statuses = Path(f"/proc/{process.pid}/task").glob("*/status")
+    lines = (line for status in statuses for line in status.read_text().splitlines())
+    return sum(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt"))
 
 
 def machine_cpu_seconds() -> float:

@@ -25,6 +25,7 @@ from tacitly_client.live_file import read_live
 from tacitly_common.errors import TacitlyError
 from tacitly_server.bundle import app_hash
 from tacitly_server.rounds.receipts import model_sha256
+from tacitly_simulations.bench.meter import cpu_seconds, wakeups
 from tacitly_simulations.bench.plan import initial_model, rounds_plan
 from tacitly_simulations.demo.deployment import Agent, Deployment
 from tacitly_simulations.demo.desktop import Desktop
@@ -92,28 +93,18 @@ def _processes(agent: Agent) -> dict[str, psutil.Process]:
 
 
 def _used(process: psutil.Process) -> tuple[float, int]:
-    times = process.cpu_times()
-    return times.user + times.system, _wakeups(process)
-
-
-def _wakeups(process: psutil.Process) -> int:
-    """Of all its threads."""
-    total = 0
-    for status in Path(f"/proc/{process.pid}/task").glob("*/status"):
-        lines = status.read_text().splitlines()
-        total += next(int(x.split()[1]) for x in lines if x.startswith("voluntary_ctxt_switches"))
-    return total
+    return cpu_seconds(process), wakeups(process)
 
 
 def _cost(name: str, process: psutil.Process, before: tuple[float, int], elapsed: float) -> Cost:
-    cpu, wakeups = _used(process)
+    seconds, woken = _used(process)
     memory = process.memory_full_info()
     return Cost(
         name,
         memory.rss,
         memory.pss,
-        100 * (cpu - before[0]) / elapsed,
-        (wakeups - before[1]) / elapsed,
+        100 * (seconds - before[0]) / elapsed,
+        (woken - before[1]) / elapsed,
     )
 
 
