@@ -243,7 +243,7 @@ def _print(stored: "Stored") -> None:
             unkept.add_row(str(of_day.day), Text(rule), str(count))
     console = Console()
     if table.row_count:
-        console.print(f"{stored.events:,} events are stored, in {stored.size_bytes:,} bytes")
+        console.print(f"events stored: {stored.events:,} ({stored.size_bytes:,} bytes)")
         console.print(table)
     else:
         console.print("nothing is stored")

@@ -71,7 +71,7 @@ def test_show_for_people_says_the_same_and_lets_no_name_speak_to_the_terminal(
     home: AgentHome,
 ) -> None:
     output = run(home, "show").output
-    for said in ("6 events", "mail", "secret field", "at most 7 days", "only you can read"):
+    for said in ("events stored: 6", "mail", "secret field", "at most 7 days", "only you can read"):
         assert said in output
     assert r"an\u001b[31m[red]app" in output
     assert "\x1b" not in output + run(home, "show", "--events").output
