@@ -138,7 +138,7 @@ def run(home: Path, no_capture: bool) -> None:
         click.echo("nothing is captured: --no-capture")
     elif "capture" not in {part.name for part in parts}:
         click.echo("no desktop here (neither DISPLAY nor WAYLAND_DISPLAY): nothing is captured")
-    elif (why_not := capture_consent(place).why_not):
+    elif why_not := capture_consent(place).why_not:
         click.echo(f"nothing is captured: {why_not}; `tacitly-agent consent give` asks you")
     else:
         click.echo("`tacitly-agent status` says what is captured")
