@@ -13,6 +13,7 @@ the round). They protect nobody; they make coordinates small.
 """
 
 import math
+from functools import cache, reduce
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from randomgen import ChaCha
 from tacitly_common.mechanisms.field import flattened_over
 
 SEED_BYTES: Final = 32
+_MATRIX_BITS: Final = 6
 
 
 def rotate(vector: NDArray[np.float64], seed: bytes) -> NDArray[np.float64]:
@@ -55,10 +57,20 @@ def _signs(seed: bytes, length: int) -> tuple[NDArray[np.float64], NDArray[np.fl
 
 
 def _hadamard(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The orthonormal Walsh-Hadamard transform of 2^k values, its own inverse."""
-    values, half = vector.copy(), 1
-    while half < len(values):
-        pairs = values.reshape(-1, 2, half)
-        values = np.stack((pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]), axis=1).ravel()
-        half *= 2
+    """The orthonormal Walsh-Hadamard transform of 2^k values, its own inverse.
+
+    It is a Kronecker product of small ones: each step transforms the first axis of what is seen
+    as a table, and makes it the last. When all axes had their turn they stand as before.
+    """
+    values, bits_left = vector, len(vector).bit_length() - 1
+    while bits_left:
+        bits = min(bits_left, _MATRIX_BITS)
+        values = (_matrix(bits) @ values.reshape(1 << bits, -1)).T.reshape(-1)
+        bits_left -= bits
     return values / math.sqrt(len(values))
+
+
+@cache
+def _matrix(bits: int) -> NDArray[np.float64]:
+    """The Hadamard matrix of 2^bits rows, entries +1 and -1."""
+    return reduce(np.kron, [np.array([[1.0, 1.0], [1.0, -1.0]])] * bits)
