@@ -58,6 +58,10 @@ def subject(**changes: Any) -> SubjectMechanism:
     return msgspec.structs.replace(masked_plan().subject, **changes)
 
 
+def cohort(**changes: int) -> CohortPlan:
+    return CohortPlan(deadline_seconds=9, selection_timeout_seconds=9, **changes)
+
+
 models = st.builds(
     ModelConfig,
     vocabulary_size=st.integers(3, 30),
@@ -195,6 +199,12 @@ def test_a_rotation_keeps_lengths_and_is_undone(d: int, seed: int) -> None:
     assert rotated.shape == (d,)
     np.testing.assert_allclose(np.linalg.norm(rotated), np.linalg.norm(vector), rtol=1e-12)
     np.testing.assert_allclose(unrotate(rotated, SEED), vector, atol=1e-12)
+
+
+def test_the_signs_are_the_same_everywhere() -> None:
+    """Known answer: the first byte of ChaCha20 for key 00 .. 1f, zero nonce and counter."""
+    signs = [int(np.sign(rotate(unit, SEED)[0])) for unit in np.eye(8)]
+    assert signs == [1 - 2 * ((0x39 >> bit) & 1) for bit in range(8)]
 
 
 @pytest.mark.parametrize("d", [1, 2, 3, 64, 100, 127, 128])
@@ -375,6 +385,14 @@ def test_a_masked_plan_is_read_back() -> None:
             {"subject": subject(grid_bits=24, noise_multiplier=Decimal(1000))},
             "there are 32; lower subject.grid_bits",
         ),
+        (
+            {
+                "cohort": cohort(population=10_000, target=1_025, minimum=800),
+                "delta": Decimal("1e-6"),
+                "masking": masking(group_size=1_000),
+            },
+            "at most 1024 are possible; lower masking.group_size",
+        ),
         ({"masking": masking(group_size=2)}, "groups of one; raise masking.group_size"),
     ],
 )
@@ -386,16 +404,9 @@ def test_what_does_not_fit_together_is_refused_with_the_fix(
 
 
 def test_groups_share_the_cohort_and_the_minimum() -> None:
-    cohort = CohortPlan(
-        population=1_000,
-        target=100,
-        minimum=62,
-        oversample=5,
-        deadline_seconds=9,
-        selection_timeout_seconds=9,
-    )
+    of_105 = cohort(population=1_000, target=100, minimum=62, oversample=5)
     groups_of_25 = masking(group_size=25)
-    sums = masked_plan(cohort=cohort, delta=Decimal("1e-5"), masking=groups_of_25).masked_sums
+    sums = masked_plan(cohort=of_105, delta=Decimal("1e-5"), masking=groups_of_25).masked_sums
     assert sums is not None
     assert (sums.groups, sums.largest_group, sums.fewest_answers) == (4, 27, 16)
     assert small_plan().masked_sums is None

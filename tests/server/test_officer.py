@@ -182,7 +182,11 @@ def test_over_the_budget_everything_is_shown_and_the_exit_says_so() -> None:
         ([*map(str, EXAMPLE), "--delta", "1"], "delta is 1"),
         ([*map(str, MASKED), "--group-size", "1"], "group_size must lie in [2, "),
         ([*map(str, MASKED), "--group-size", "2", "--minimum", "100"], "raise the group size"),
-        ([*map(str, MASKED), "--dropout", "1"], "dropout must lie in [0, 0.9]"),
+        ([*map(str, MASKED), "--dropout", "1"], "dropout must lie in [0, 0.49]"),
+        (
+            [*map(str, MASKED), "--cohort", "2000", "--group-size", "1024"],
+            "lower the group size",
+        ),
         (
             [
                 *("account", "--unit", "record", "--noise-multiplier", "0.001"),

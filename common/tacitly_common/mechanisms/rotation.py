@@ -17,12 +17,14 @@ from functools import cache, reduce
 from typing import Final
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
-from randomgen import ChaCha
 
 from tacitly_common.mechanisms.field import flattened_over
 
 SEED_BYTES: Final = 32
+_NONCE: Final = bytes(16)  # a seed has one stream
 _MATRIX_BITS: Final = 6
 
 
@@ -50,8 +52,8 @@ def unrotate(rotated: NDArray[np.float64], seed: bytes) -> NDArray[np.float64]:
 
 def _signs(seed: bytes, length: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two rows of +1 and -1, float64[length] each."""
-    raw = ChaCha(key=int.from_bytes(seed, "little"), rounds=20).random_raw(-(-2 * length // 64))
-    bits = np.unpackbits(np.atleast_1d(raw).astype("<u8").view(np.uint8), bitorder="little")
+    stream = Cipher(ChaCha20(seed, _NONCE), mode=None).encryptor().update(bytes(-(-length // 4)))
+    bits = np.unpackbits(np.frombuffer(stream, np.uint8), bitorder="little")
     signs = np.where(bits[: 2 * length] == 1, np.float64(-1), np.float64(1))
     return signs[:length], signs[length:]
 
