@@ -1,6 +1,8 @@
 """Who masks with whom: the promises of graph.py, counted out."""
 
+import re
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
 from scipy.stats import hypergeom
@@ -67,3 +69,14 @@ def test_another_roster_has_another_graph():
     assert [one.neighbours(each) for each in range(150)] != [
         other.neighbours(each) for each in range(150)
     ]
+
+
+def test_the_documents_table_is_what_is_computed():
+    text = (Path(__file__).parents[2] / "docs" / "secure-aggregation.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (.+ / .+) \|$", text, re.MULTILINE)
+    columns = [("0.1", "0.05"), ("0.1", "0.1"), ("0.3", "0.1"), ("0.3", "0.2")]
+    assert len(rows) == 11
+    for size, cells in rows:
+        for (dropout, corruption), cell in zip(columns, cells.split(" | "), strict=True):
+            found = graph_parameters(int(size), Decimal(dropout), Decimal(corruption), 40)
+            assert cell == f"{found.neighbours} / {found.threshold}"
