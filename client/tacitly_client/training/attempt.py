@@ -46,6 +46,7 @@ from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import BudgetExceededError, TooSoonError
 from tacitly_common.mechanisms.gaussian import release, secure_generator
+from tacitly_common.mechanisms.rounded_gaussian import encode
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_common.wire.codes import ReplyCode
 
@@ -64,6 +65,8 @@ def answer(
     now: datetime,
 ) -> Answer:
     """The reply code of a job, and the update as little-endian int32 if the code is OK.
+
+    If the plan masks, it is residues as little-endian uint32, for the node to put masks on.
 
     `body` is the model, little-endian float32; `now` the time the charge is written with, in UTC.
 
@@ -109,7 +112,7 @@ def answer(
         try:
             rng = secure_generator()
             learned = train(plan, model, windows, rng=rng)
-            update = release(learned, plan, rng).astype("<i4").tobytes()
+            update = _release(learned, plan, job.round, rng)
             outbox.write(key, update)
         except Exception:
             ledger.mark(key, AttemptState.LOST)
@@ -121,6 +124,15 @@ def answer(
         ):
             _let_go(home, plan)
         return ReplyCode.OK, update
+
+
+def _release(
+    learned: NDArray[np.float32], plan: CampaignPlan, round_number: int, rng: np.random.Generator
+) -> bytes:
+    """Step 6: what may leave this process."""
+    if plan.masking is not None:
+        return encode(learned, plan, round_number, rng).astype("<u4").tobytes()
+    return release(learned, plan, rng).astype("<i4").tobytes()
 
 
 def _model(plan: CampaignPlan, job: Job, body: bytes) -> NDArray[np.float32] | None:

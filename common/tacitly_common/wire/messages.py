@@ -1,8 +1,18 @@
-"""The two messages of a round, as Flower records, and nothing else.
+"""The messages of a round, as Flower records, and nothing else.
+
+A plan without masking has two:
 
     server -> device   train   {"task": {plan, round, attempt, grant}, "model": [float32 vector]}
     device -> server   reply   {"reply": {round, attempt, code}, "update": [int32 vector]}
                        refusal {"reply": {round, attempt, code}}
+
+A plan with masking has these two in each phase of an attempt (`secagg/`). The model goes along
+with the phase UPLOAD alone; what secagg makes of a step is bytes here:
+
+    server -> device   train   {"task": ..., "step": {phase}, "payload": [uint8 vector],
+                                "model": [float32 vector]}
+    device -> server   reply   {"reply": ..., "step": {phase}, "payload": [uint8 vector]}
+                       refusal {"reply": ...}
 
 Both directions are closed: an additional record, key, array, or another type is a `WireError`.
 A parser never trusts a length: the caller says what it expects.
@@ -17,9 +27,11 @@ from numpy.typing import NDArray
 
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.phases import Phase
 
 TRAIN: Final = "train"
 _TASK, _MODEL, _REPLY, _UPDATE, _VECTOR = "task", "model", "reply", "update", "vector"
+_STEP, _PAYLOAD = "step", "payload"
 
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -48,37 +60,67 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One phase of a masked attempt, from either side: bytes that secagg made and reads."""
+
+    phase: Phase
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
-    """A device's answer: an update exactly if the code is OK."""
+    """A device's answer: exactly if the code is OK, an update or, if the plan masks, a step."""
 
     round: int
     attempt: int
     code: ReplyCode
     update: NDArray[np.int32] | None
+    step: Step | None = None
+
+    @property
+    def holds_update(self) -> bool:
+        """Whether what a person's events changed is in it, masked or not."""
+        return self.update is not None or (
+            self.step is not None and self.step.phase is Phase.UPLOAD
+        )
 
 
 def train_content(task: Task, model: NDArray[np.float32]) -> RecordDict:
     """The content of a train message. `model` is float32[parameters]."""
-    config = ConfigRecord(
+    return RecordDict({_TASK: _task_record(task), _MODEL: model_record(model)})
+
+
+def model_record(model: NDArray[np.float32]) -> ArrayRecord:
+    """A model as it travels: made once, it may go into the messages to many devices."""
+    return ArrayRecord({_VECTOR: Array(model)})
+
+
+def step_content(task: Task, step: Step, model: ArrayRecord | None = None) -> RecordDict:
+    """The content of a message in a phase of a masked attempt; `model` in UPLOAD alone."""
+    content = RecordDict(
         {
-            "plan": task.plan_hash,
-            "round": task.round,
-            "attempt": task.attempt,
-            "grant": task.grant,
+            _TASK: _task_record(task),
+            _STEP: ConfigRecord({"phase": int(step.phase)}),
+            _PAYLOAD: _payload_record(step.payload),
         }
     )
-    return RecordDict({_TASK: config, _MODEL: ArrayRecord({_VECTOR: Array(model)})})
+    if model is not None:
+        content[_MODEL] = model
+    return content
 
 
 def parse_task(content: RecordDict) -> Task:
-    """The task of a train message whose model is not looked at yet.
+    """The task of a train message, of either kind, whose other records are not looked at yet.
 
     Raises:
-        WireError: anything but exactly the records `train_content` makes.
+        WireError: other records than `train_content` or `step_content` make, or another task.
     """
-    types = {"plan": str, "round": int, "attempt": int, "grant": bytes}
-    config = _only_config(content, _TASK, types, {_MODEL})
-    return Task(config["plan"], config["round"], config["attempt"], config["grant"])
+    for others in ({_MODEL}, {_STEP, _PAYLOAD}, {_STEP, _PAYLOAD, _MODEL}):
+        if set(content) == {_TASK} | others:
+            types = {"plan": str, "round": int, "attempt": int, "grant": bytes}
+            config = _only_config(content, _TASK, types, others)
+            return Task(config["plan"], config["round"], config["attempt"], config["grant"])
+    raise WireError("the message holds other records than a task has")
 
 
 def parse_train_content(
@@ -90,10 +132,28 @@ def parse_train_content(
         WireError: anything but exactly the records `train_content` makes, with a finite model.
     """
     task = parse_task(content)
-    model = _only_vector(content, _MODEL, np.dtype(np.float32), parameters)
-    if not np.isfinite(model).all():
-        raise WireError("the model holds NaN or infinity")
-    return task, model
+    if _STEP in content:
+        raise WireError("a plan without masking has no steps")
+    return task, _model(content, parameters)
+
+
+def parse_step_content(
+    content: RecordDict, *, parameters: int, most_bytes: int
+) -> tuple[Task, Step, NDArray[np.float32] | None]:
+    """The task, the step and, in the phase UPLOAD, the model of a message.
+
+    `most_bytes` is the longest payload that is taken.
+
+    Raises:
+        WireError: anything but exactly the records `step_content` makes, with a finite model.
+    """
+    task = parse_task(content)
+    if _STEP not in content:
+        raise WireError("a plan with masking has nothing but steps")
+    step = _step(content, most_bytes)
+    if (step.phase is Phase.UPLOAD) != (_MODEL in content):
+        raise WireError("a model comes with the phase UPLOAD and only then")
+    return task, step, _model(content, parameters) if _MODEL in content else None
 
 
 def reply_content(reply: Reply) -> RecordDict:
@@ -102,6 +162,9 @@ def reply_content(reply: Reply) -> RecordDict:
     content = RecordDict({_REPLY: ConfigRecord(dict(config))})
     if reply.update is not None:
         content[_UPDATE] = ArrayRecord({_VECTOR: Array(reply.update)})
+    if reply.step is not None:
+        content[_STEP] = ConfigRecord({"phase": int(reply.step.phase)})
+        content[_PAYLOAD] = _payload_record(reply.step.payload)
     return content
 
 
@@ -112,15 +175,80 @@ def parse_reply_content(content: RecordDict, *, coordinates: int) -> Reply:
         WireError: anything but exactly the records `reply_content` makes.
     """
     arrays = {_UPDATE} & set(content)
-    config = _only_config(content, _REPLY, {"round": int, "attempt": int, "code": int}, arrays)
+    round_, attempt, code = _reply_head(content, arrays)
+    update = _only_vector(content, _UPDATE, np.dtype(np.int32), coordinates) if arrays else None
+    return Reply(round_, attempt, code, update)
+
+
+def parse_step_reply(content: RecordDict, *, phase: Phase, most_bytes: int) -> Reply:
+    """A device's reply in a phase of a masked attempt, with a payload of at most `most_bytes`.
+
+    Raises:
+        WireError: anything but exactly the records `reply_content` makes, in this phase.
+    """
+    records = {_STEP, _PAYLOAD} if {_STEP, _PAYLOAD} & set(content) else set()
+    round_, attempt, code = _reply_head(content, records)
+    if not records:
+        return Reply(round_, attempt, code, None)
+    step = _step(content, most_bytes)
+    if step.phase is not phase:
+        raise WireError("the reply is of another phase")
+    return Reply(round_, attempt, code, None, step)
+
+
+def _task_record(task: Task) -> ConfigRecord:
+    return ConfigRecord(
+        {
+            "plan": task.plan_hash,
+            "round": task.round,
+            "attempt": task.attempt,
+            "grant": task.grant,
+        }
+    )
+
+
+def _payload_record(payload: bytes) -> ArrayRecord:
+    return ArrayRecord({_VECTOR: Array(np.frombuffer(payload, dtype=np.uint8))})
+
+
+def _model(content: RecordDict, parameters: int) -> NDArray[np.float32]:
+    model = _only_vector(content, _MODEL, np.dtype(np.float32), parameters)
+    if not np.isfinite(model).all():
+        raise WireError("the model holds NaN or infinity")
+    return model
+
+
+def _step(content: RecordDict, most_bytes: int) -> Step:
+    config = _exact_config(content, _STEP, {"phase": int})
+    try:
+        phase = Phase(config["phase"])
+    except ValueError:
+        raise WireError("unknown phase") from None
+    record = content[_PAYLOAD]
+    length = _stated_length(record)
+    if not 0 <= length <= most_bytes:
+        raise WrongShapeError(f"record {_PAYLOAD!r} must be uint8[0..{most_bytes}]")
+    return Step(phase, _only_vector(content, _PAYLOAD, np.dtype(np.uint8), length).tobytes())
+
+
+def _stated_length(record: object) -> int:
+    """What an ArrayRecord says of its vector's length; -1 if it says nothing usable."""
+    if not isinstance(record, ArrayRecord) or _VECTOR not in record:
+        return -1
+    shape = tuple(record[_VECTOR].shape)
+    return shape[0] if len(shape) == 1 and type(shape[0]) is int else -1
+
+
+def _reply_head(content: RecordDict, others: set[str]) -> tuple[int, int, ReplyCode]:
+    """Round, attempt and code of a reply whose `others` come with the code OK and only then."""
+    config = _only_config(content, _REPLY, {"round": int, "attempt": int, "code": int}, others)
     try:
         code = ReplyCode(config["code"])
     except ValueError:
         raise WireError("unknown reply code") from None
-    if (code is ReplyCode.OK) != bool(arrays):
-        raise WireError("an update comes with code OK and only then")
-    update = _only_vector(content, _UPDATE, np.dtype(np.int32), coordinates) if arrays else None
-    return Reply(config["round"], config["attempt"], code, update)
+    if (code is ReplyCode.OK) != bool(others):
+        raise WireError("an update or a step comes with code OK and only then")
+    return config["round"], config["attempt"], code
 
 
 def _only_config(
@@ -129,6 +257,11 @@ def _only_config(
     """The one ConfigRecord `name` with exactly the keys and types given."""
     if set(content) != {name} | others:
         raise WireError(f"the message must hold exactly the records {sorted({name} | others)}")
+    return _exact_config(content, name, types)
+
+
+def _exact_config(content: RecordDict, name: str, types: dict[str, type]) -> dict[str, Any]:
+    """The ConfigRecord `name` with exactly the keys and types given."""
     record = content[name]
     if not isinstance(record, ConfigRecord):
         raise WireError(f"record {name!r} must be a ConfigRecord")
