@@ -45,8 +45,8 @@ from tacitly_client.training.windows import Tokens, split_by_time, windows_of_da
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import BudgetExceededError, TooSoonError
-from tacitly_common.mechanisms.gaussian import release, secure_generator
-from tacitly_common.mechanisms.rounded_gaussian import encode
+from tacitly_common.mechanisms.encodings import release
+from tacitly_common.mechanisms.gaussian import secure_generator
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_common.wire.codes import ReplyCode
 
@@ -66,7 +66,8 @@ def answer(
 ) -> Answer:
     """The reply code of a job, and the update as little-endian int32 if the code is OK.
 
-    If the plan masks, it is residues as little-endian uint32, for the node to put masks on.
+    Where the plan masks sums the update is residues below 2^field_bits, as uint32: not to leave the
+    device without a mask.
 
     `body` is the model, little-endian float32; `now` the time the charge is written with, in UTC.
 
@@ -112,7 +113,7 @@ def answer(
         try:
             rng = secure_generator()
             learned = train(plan, model, windows, rng=rng)
-            update = _release(learned, plan, job.round, rng)
+            update = release(learned, plan, job.round, rng).astype("<i4").tobytes()
             outbox.write(key, update)
         except Exception:
             ledger.mark(key, AttemptState.LOST)
@@ -124,15 +125,6 @@ def answer(
         ):
             _let_go(home, plan)
         return ReplyCode.OK, update
-
-
-def _release(
-    learned: NDArray[np.float32], plan: CampaignPlan, round_number: int, rng: np.random.Generator
-) -> bytes:
-    """Step 6: what may leave this process."""
-    if plan.masking is not None:
-        return encode(learned, plan, round_number, rng).astype("<u4").tobytes()
-    return release(learned, plan, rng).astype("<i4").tobytes()
 
 
 def _model(plan: CampaignPlan, job: Job, body: bytes) -> NDArray[np.float32] | None:
