@@ -283,7 +283,7 @@ class ScriptedConnection:
             raise result
         return result
 
-    def expect(self, *, model_bytes: int) -> None:
+    def expect(self, *, array_bytes: int) -> None:
         pass
 
     def connect(self) -> None:

@@ -32,6 +32,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacitly_client.capture.clock import SystemClock
+from tacitly_client.device_identity import masking_identity
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.node.agreement import AgreementWatch
 from tacitly_client.node.backoff import Backoff, Pause, Trouble, Wake
@@ -40,7 +41,7 @@ from tacitly_client.node.egress import SealedReply, seal, seal_fault
 from tacitly_client.node.egress_journal import EgressJournal
 from tacitly_client.node.heartbeat import Heartbeat
 from tacitly_client.node.identity import load_node_key
-from tacitly_client.node.masked import MaskedAttempts, read_member
+from tacitly_client.node.masked import MaskedAttempts
 from tacitly_client.node.policy import Agreement, judge_offer, judge_task, nameable
 from tacitly_client.node.refresher import Refresher
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
@@ -125,7 +126,7 @@ def run_agent(
             journal,
             Pause.on(stop),
             now,
-            masked_of=lambda plan: MaskedAttempts(plan, partial(read_member, home), now),
+            masked_of=lambda plan: MaskedAttempts(plan, partial(masking_identity, home), now),
         )
         stack.callback(agent.close)
         stack.enter_context(
@@ -197,7 +198,7 @@ class Agent:
         held = self._agreement()
         if held is not self._held:
             self.close()
-            self._connection.expect(model_bytes=held.largest_model_bytes)
+            self._connection.expect(array_bytes=held.largest_message_bytes)
             self._trainer = self._trainer_of(held.joined) if held.joined else None
             masks = held.joined is not None and held.joined.masking is not None
             self._masked = self._masked_of(held.joined) if held.joined and masks else None

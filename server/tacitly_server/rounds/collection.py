@@ -3,9 +3,7 @@
 Memory is that of one sum and the replies just arriving, whatever the cohort's size.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 
 import numpy as np
 from flwr.app import Message
@@ -13,20 +11,13 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from tacitly_common.campaign import CampaignPlan
+from tacitly_common.mechanisms.encodings import signed_sum
 from tacitly_common.wire.messages import TRAIN, Task, train_content
 from tacitly_server.aggregation.checks import check_reply
 from tacitly_server.aggregation.streaming_sum import StreamingSum
+from tacitly_server.rounds.answers import Answers
 from tacitly_server.rounds.clock import Clock
 from tacitly_server.rounds.exchange import array_bytes, receive, send
-
-
-@dataclass(slots=True)
-class Answers:
-    """What came back of one attempt."""
-
-    sum: StreamingSum
-    refusals: Counter[str] = field(default_factory=Counter)
-    bytes_up: int = 0
 
 
 def dispatch(
@@ -61,10 +52,11 @@ def collect(
     Whatever a reply does wrong is counted by name. Also ends when all have answered, when the
     minimum cohort is out of reach, or when the round is not `permitted` any more.
     """
-    answers = Answers(StreamingSum(plan.model.trainable_parameters))
+    updates = StreamingSum(plan.model.trainable_parameters)
+    answers = Answers(updates.total)
 
     def go_on(unanswered: int) -> bool:
-        return answers.sum.count + unanswered >= plan.cohort.minimum and permitted()
+        return updates.count + unanswered >= plan.cohort.minimum and permitted()
 
     for node_id, reply in receive(
         grid, asked, answers.refusals, clock=clock, until=until, go_on=go_on
@@ -74,5 +66,6 @@ def collect(
         if isinstance(checked, str):
             answers.refusals[checked] += 1
         else:
-            answers.sum.add(checked)
+            updates.add(checked)
+    answers.total, answers.usable = signed_sum(updates.total, plan), updates.count
     return answers
