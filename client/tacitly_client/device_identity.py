@@ -1,4 +1,6 @@
-"""This device at the desk and among others: an Ed25519 key made here, and the enrolment authority's word for it."""
+"""This device at the desk and among others: an Ed25519 key made here, and the enrolment
+authority's word for it.
+"""
 
 import ssl
 from typing import TYPE_CHECKING

@@ -20,7 +20,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
 import numpy as np
 
@@ -37,16 +36,9 @@ from tacitly_common.secagg.messages import (
 from tacitly_common.secagg.packing import unpack
 from tacitly_common.secagg.terms import SecaggError
 from tacitly_common.wire.codes import ReplyCode
-from tacitly_common.wire.group_terms import group_terms, read_group_number
+from tacitly_common.wire.group_terms import group_terms, largest_payload_bytes, read_group_number
 from tacitly_common.wire.messages import Reply, Step, Task
 from tacitly_common.wire.phases import Phase
-
-_KINDS: Final = {
-    Phase.ADVERTISE: Advert,
-    Phase.SHARE: Shares,
-    Phase.CONFIRM: Confirmation,
-    Phase.UNMASK: Unmasking,
-}
 
 # Trains from float32 bytes; the update of an OK is uint32 residues, not masked, as int32.
 Train = Callable[[bytes], Reply]
@@ -87,6 +79,11 @@ class MaskedAttempts:
         """Whether another step of an attempt is to come."""
         return self._round is not None and self._round.phase is not DevicePhase.OVER
 
+    @property
+    def largest_payload_bytes(self) -> int:
+        """The most bytes that a step of the server's has beside the model."""
+        return largest_payload_bytes(self._plan)
+
     def close(self) -> None:
         """Drop the attempt and its secrets."""
         if self._round is not None:
@@ -99,10 +96,18 @@ class MaskedAttempts:
         Raises:
             SecaggError: it is not.
         """
-        if step.phase is Phase.UPLOAD:
-            unpack(step.payload, self._plan.model.trainable_parameters, self._plan.field_bits)
-        else:
-            parse(_KINDS[step.phase], step.payload)
+        match step.phase:
+            case Phase.ADVERTISE:
+                parse(Advert, step.payload)
+            case Phase.SHARE:
+                parse(Shares, step.payload)
+            case Phase.UPLOAD:
+                coordinates = self._plan.model.trainable_parameters
+                unpack(step.payload, coordinates, self._plan.field_bits)
+            case Phase.CONFIRM:
+                parse(Confirmation, step.payload)
+            case Phase.UNMASK:
+                parse(Unmasking, step.payload)
 
     def answer(
         self, task: Task, step: Step, model: bytes, train: Train, *, update_left: bool

@@ -9,7 +9,6 @@ Memory is that of one sum a group and the replies just arriving, whatever the co
 """
 
 import random
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
