@@ -4,16 +4,18 @@ A device is what the agent has between judging a task and the egress guard, with
 test's own choice in the place of a trainer.
 """
 
+import os
 import random
+import signal
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
-from campaign_home import make_home, subject
+from campaign_home import CampaignHome, make_home, subject
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -27,13 +29,14 @@ from numpy.typing import NDArray
 from ledgers import open_ledger
 from plans import masked_plan
 from tacitly_client.node.masked import MaskedAttempts
-from tacitly_common.campaign import CampaignPlan
+from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.mechanisms.rounded_gaussian import centred
 from tacitly_common.secagg.members import Identity
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import Reply, Step, parse_step_content, reply_content
 from tacitly_common.wire.phases import Phase
 from tacitly_server.campaigns.grants import Grants
+from tacitly_server.home import ServerHome
 from tacitly_server.ledger.population import Attempt, PopulationLedger
 from tacitly_server.rounds.campaign import Campaign, Patience, run_campaign
 from tacitly_server.rounds.permit import Ending
@@ -88,9 +91,7 @@ class MaskedDevice:
 
     def begin(self) -> MaskedAttempts:
         """As after a start: the secrets of a process before are gone."""
-        return MaskedAttempts(
-            self.plan, lambda: identity(self.node_id), lambda: datetime.now(UTC)
-        )
+        return MaskedAttempts(self.plan, lambda: identity(self.node_id), lambda: datetime.now(UTC))
 
     def restart(self) -> None:
         self.attempts = self.begin()
@@ -152,7 +153,17 @@ class MaskedLab:
             "subject": base.subject,
             "masking": msgspec.structs.replace(base.masking, group_size=4),
         }
-        self.made = make_home(root, **(fields | changes))
+        self._open(make_home(root, **(fields | changes)), nodes)
+
+    @classmethod
+    def reopen(cls, root: Path, plan_path: Path) -> "MaskedLab":
+        """A lab over a home that there is."""
+        lab = cls.__new__(cls)
+        lab._open(CampaignHome(ServerHome(root), read_plan(plan_path)), 8)
+        return lab
+
+    def _open(self, made: CampaignHome, nodes: int) -> None:
+        self.made = made
         self.plan, self.directory = self.made.plan, self.made.directory
         self.clock = FakeClock()
         self.devices = {n: MaskedDevice(self.plan, n) for n in range(1, nodes + 1)}
@@ -168,9 +179,7 @@ class MaskedLab:
         with open_ledger(self.made.home.population_database) as ledger:
             return run_campaign(self.campaign(ledger, see))
 
-    def campaign(
-        self, ledger: PopulationLedger, on_round: Callable[[Receipt], None]
-    ) -> Campaign:
+    def campaign(self, ledger: PopulationLedger, on_round: Callable[[Receipt], None]) -> Campaign:
         return Campaign(
             grid=self.grid,
             plan=self.plan,
@@ -195,6 +204,30 @@ class MaskedLab:
         for node in nodes:
             total += centred(self.devices[node].sent[at], self.plan)
         return total
+
+
+def vanishing_at(
+    device: MaskedDevice, phase: Phase
+) -> Callable[[Message, Phase], Iterable[Delivery]]:
+    """A device that answers honestly until a phase, and then no more."""
+    return lambda message, at: [] if at >= phase else [Delivery(device.answer(message))]
+
+
+def run_until_killed(root: Path, plan_path: Path, phase: Phase) -> None:
+    """Run the campaign in a home in a process that dies at the third message of a phase."""
+    lab = MaskedLab.reopen(root, plan_path)
+    seen = 0
+
+    def deadly(device: MaskedDevice, message: Message, at: Phase) -> Iterable[Delivery]:
+        nonlocal seen
+        seen += at is phase
+        if seen == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return [Delivery(device.answer(message))]
+
+    for device in lab.devices.values():
+        device.answers = partial(deadly, device)
+    lab.run()
 
 
 def corrupted(reply: Message, change: Callable[[bytes], bytes]) -> Message:
