@@ -19,11 +19,13 @@ import math
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
+from tacitly_common.accounting.masked_sums import MaskedSums, split
 from tacitly_common.accounting.record import LARGEST_EPSILON, LARGEST_NOISE, SMALLEST_NOISE
 from tacitly_common.accounting.rounded_gaussian import (
     SMALLEST_SHARE_STD,
@@ -425,31 +427,37 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         )
 
     @property
-    def groups(self) -> int:
-        """How many groups a cohort is split into, as evenly as can be; their sums are unmasked."""
-        return max(1, self.cohort.asked // self._masking.group_size)
+    def masked_sums(self) -> MaskedSums | None:
+        """The groups whose sums are unmasked, and what they are made of."""
+        if self.masking is None:
+            return None
+        return split(
+            asked=self.cohort.asked,
+            minimum=self.cohort.minimum,
+            group_size=self.masking.group_size,
+            corruption=self.masking.corruption,
+        )
 
     @property
-    def largest_group(self) -> int:
-        """The most members that a group can have."""
-        return -(-self.cohort.asked // self.groups)
-
-    @property
-    def group_minimum(self) -> int:
-        """The fewest answers that a group's sum may be unmasked from."""
-        return -(-self.cohort.minimum // self.groups)
+    def server_cap_nano_rho(self) -> int:
+        """The same against the server, if nobody works with it, in nano-ρ."""
+        sums = self.masked_sums
+        loss = Fraction(self.cohort.minimum) if sums is None else sums.loss(Decimal(0))
+        return math.ceil(self.cap_nano_rho * loss)
 
     @property
     def field_bits(self) -> int:
         """Residues are mod 2^this: the width at which a masked update's coordinate travels."""
-        d = self.model.trainable_parameters
+        masking, sums, d = self.masking, self.masked_sums, self.model.trainable_parameters
+        if masking is None or sums is None:
+            raise PlanError(f"the plan {self.name} has no masking, and no field to sum in")
         return field_bits(
             coordinates=d,
-            answers=self.largest_group,
+            answers=sums.largest_group,
             clip_steps=1 << self.subject.grid_bits,
             share_std=self.share_steps,
-            flattened_over=flattened_over(d) if self._masking.rotate else None,
-            wrap_bits=self._masking.wrap_bits,
+            flattened_over=flattened_over(d) if masking.rotate else None,
+            wrap_bits=masking.wrap_bits,
         )
 
     def to_json(self) -> bytes:
@@ -462,12 +470,6 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             del document["masking"]
         return msgspec.json.encode(document, order="sorted")
 
-    @property
-    def _masking(self) -> MaskingPlan:
-        if self.masking is None:
-            raise PlanError(f"the plan {self.name} has no masking, and no field to sum in")
-        return self.masking
-
     def _check_masking(self) -> None:
         encoding = self.subject.encoding
         if (encoding == "rounded_gaussian") != (self.masking is not None):
@@ -476,7 +478,8 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"{'absent' if self.masking is None else 'present'}; masking comes with the "
                 "encoding rounded_gaussian, and only with it"
             )
-        if self.masking is None:
+        sums = self.masked_sums
+        if sums is None:
             return
         if self.share_steps < SMALLEST_SHARE_STD:
             raise PlanError(
@@ -488,9 +491,9 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"sums need {self.field_bits} bits, there are {_WIDEST_FIELD_BITS}; lower "
                 "subject.grid_bits"
             )
-        if self.group_minimum < 2:
+        if sums.fewest_answers < 2:
             raise PlanError(
-                f"{self.groups} groups with a minimum of {self.cohort.minimum} answers leave "
+                f"{sums.groups} groups with a minimum of {self.cohort.minimum} answers leave "
                 "groups of one; raise masking.group_size"
             )
 
