@@ -7,6 +7,7 @@ out who does not pass, and a device takes no part where somebody did not.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -17,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from tacitly_common.secagg.keys import agree
 from tacitly_common.secagg.messages import Advert, Roster, to_bitmap
-from tacitly_common.secagg.terms import GroupTerms, SecaggError, digest
+from tacitly_common.secagg.terms import LARGEST_GROUP, GroupTerms, SecaggError, digest
 
 _ADVERT: Final = b"tacitly masking advert\0"
 _SURVIVORS: Final = b"tacitly masking survivors\0"
@@ -78,7 +79,7 @@ def check_advert(
 
     Raises:
         NotCertifiedError, BadSignatureError: as they say.
-        SecaggError: of another context, or with a key of small order.
+        SecaggError: of another context.
     """
     if advert.context != terms.context:
         raise SecaggError("an advert is for another group")
@@ -87,10 +88,18 @@ def check_advert(
         advert.context, advert.seal_key, advert.mask_key, advert.self_commitment
     )
     _verify(signing_key, signed, advert.signature)
+    return Member(node_id, signing_key, advert)
+
+
+def check_usable(advert: Advert) -> None:
+    """Return if keys can be agreed upon with it, as its neighbours will find out.
+
+    Raises:
+        SecaggError: a public key is of small order.
+    """
     probe = X25519PrivateKey.generate()
     agree(probe, advert.seal_key)
     agree(probe, advert.mask_key)
-    return Member(node_id, signing_key, advert)
 
 
 def check_different(members: Sequence[Member]) -> None:
@@ -167,6 +176,17 @@ def _sets(session: bytes, sharers: frozenset[int], survivors: frozenset[int], si
 def _certified(
     document: bytes, authority: x509.Certificate, now: datetime
 ) -> tuple[int, Ed25519PublicKey]:
+    node_id, key, begins, ends = _issued(document, authority)
+    if not begins <= now <= ends:
+        raise NotCertifiedError("a certificate is out of its dates")
+    return node_id, key
+
+
+# Checking an authority's signature takes a millisecond, and the same devices meet again.
+@lru_cache(maxsize=2 * LARGEST_GROUP)
+def _issued(
+    document: bytes, authority: x509.Certificate
+) -> tuple[int, Ed25519PublicKey, datetime, datetime]:
     try:
         certificate = x509.load_der_x509_certificate(document)
         certificate.verify_directly_issued_by(authority)
@@ -177,9 +197,7 @@ def _certified(
         raise NotCertifiedError("a certificate is not of this enrolment authority") from None
     if not isinstance(key, Ed25519PublicKey):
         raise NotCertifiedError("a certificate is not for an Ed25519 key")
-    if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-        raise NotCertifiedError("a certificate is out of its dates")
-    return node_id, key
+    return node_id, key, certificate.not_valid_before_utc, certificate.not_valid_after_utc
 
 
 def _verify(key: Ed25519PublicKey, signed: bytes, signature: bytes) -> None:

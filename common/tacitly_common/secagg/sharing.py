@@ -52,28 +52,38 @@ def combine(shares: Mapping[int, bytes]) -> bytes:
     Raises:
         SecaggError: they are no 33-byte shares of any 32 bytes.
     """
-    points = tuple(sorted(shares))
-    total = 0
-    for point, weight in zip(points, _weights(points), strict=True):
-        value = int.from_bytes(shares[point], "big")
-        if len(shares[point]) != SHARE_BYTES or value >= PRIME:
-            raise SecaggError("a share is not an element of the field")
-        total = (total + weight * value) % PRIME
+    total = _value_at(0, shares)
     if total >> 256:
         raise SecaggError("the shares are not of one secret")
     return total.to_bytes(SECRET_BYTES, "big")
 
 
+def fits(shares: Mapping[int, bytes], point: int, share: bytes) -> bool:
+    """Whether `share` at `point` is of the same polynomial as exactly `threshold` good shares."""
+    return int.from_bytes(share, "big") == _value_at(point, shares)
+
+
+def _value_at(where: int, shares: Mapping[int, bytes]) -> int:
+    points = tuple(sorted(shares))
+    total = 0
+    for point, weight in zip(points, _weights(points, where), strict=True):
+        value = int.from_bytes(shares[point], "big")
+        if len(shares[point]) != SHARE_BYTES or value >= PRIME:
+            raise SecaggError("a share is not an element of the field")
+        total = (total + weight * value) % PRIME
+    return total
+
+
 # The same neighbours answer for many devices.
 @lru_cache(maxsize=256)
-def _weights(points: tuple[int, ...]) -> tuple[int, ...]:
-    """Lagrange's coefficients at zero: the product over others of other / (other - point)."""
+def _weights(points: tuple[int, ...], where: int) -> tuple[int, ...]:
+    """Lagrange's coefficients: the product over others of (where - other) / (point - other)."""
     weights = []
     for point in points:
         above = below = 1
         for other in points:
             if other != point:
-                above = above * other % PRIME
-                below = below * (other - point) % PRIME
+                above = above * (where - other) % PRIME
+                below = below * (point - other) % PRIME
         weights.append(above * pow(below, -1, PRIME) % PRIME)
     return tuple(weights)

@@ -53,7 +53,6 @@ from tacitly_common.secagg.members import (
     verify_survivors,
 )
 from tacitly_common.secagg.messages import (
-    SHARE_PAIR_BYTES,
     Advert,
     Confirmation,
     Confirmations,
@@ -104,6 +103,7 @@ class _Secrets:
     advert: Advert
     # By neighbour: its share of the self-mask seed, and of its masking key.
     held: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    masks: list[Mask] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -159,7 +159,8 @@ class DeviceRound:
 
     def advertise(self) -> bytes:
         """Make this round's keys; the signed `Advert`."""
-        self._expect(DevicePhase.ADVERTISE)
+        if self._phase is not DevicePhase.ADVERTISE:
+            raise self._refuse(ReplyCode.MASKING_OUT_OF_PHASE)
         seal_key, mask_key = X25519PrivateKey.generate(), X25519PrivateKey.generate()
         self_seed = secrets.token_bytes(SECRET_BYTES)
         advert = make_advert(
@@ -182,7 +183,7 @@ class DeviceRound:
         of_key = split(kept.mask_key.private_bytes_raw(), points, group.threshold)
         sealed = tuple(
             seal(
-                agree(kept.seal_key, group.members[neighbour].advert.seal_key),
+                self._agreed(kept.seal_key, group.members[neighbour].advert.seal_key),
                 group.session,
                 group.own,
                 neighbour,
@@ -213,14 +214,24 @@ class DeviceRound:
             raise self._refuse(ReplyCode.MASKING_GROUP_TOO_SMALL)
         if len(present) < group.threshold:
             raise self._refuse(ReplyCode.MASKING_TOO_FEW_NEIGHBOURS)
+        kept.masks.append(Mask(self_mask_key(kept.self_seed, group.session, group.own), 1))
         for neighbour, sealed in zip(present, message.sealed, strict=True):
-            secret = agree(kept.seal_key, group.members[neighbour].advert.seal_key)
+            advert = group.members[neighbour].advert
             try:
-                pair = unseal(secret, group.session, neighbour, group.own, sealed)
+                pair = unseal(
+                    agree(kept.seal_key, advert.seal_key),
+                    group.session,
+                    neighbour,
+                    group.own,
+                    sealed,
+                )
             except SecaggError:
-                continue
-            if len(pair) == SHARE_PAIR_BYTES:
+                pass
+            else:
                 kept.held[neighbour] = pair[:SHARE_BYTES], pair[SHARE_BYTES:]
+            agreed = self._agreed(kept.mask_key, advert.mask_key)
+            key = pair_mask_key(agreed, group.session, group.own, neighbour)
+            kept.masks.append(Mask(key, pair_sign(group.own, neighbour)))
         self._sharers = sharers
         self._phase = DevicePhase.MASK
 
@@ -231,7 +242,7 @@ class DeviceRound:
             ValueError: they are not; the round is over.
         """
         kept = self._expect(DevicePhase.MASK)
-        group, terms = self._checked(), self.terms
+        terms = self.terms
         if (
             residues.dtype != np.uint32
             or residues.shape != (terms.coordinates,)
@@ -240,13 +251,8 @@ class DeviceRound:
             self.close()
             raise ValueError("what is masked is uint32[coordinates] of the plan's field")
         masked = residues.copy()
-        masks = [Mask(self_mask_key(kept.self_seed, group.session, group.own), 1)]
-        for neighbour in group.neighbours:
-            if neighbour in self._sharers:
-                secret = agree(kept.mask_key, group.members[neighbour].advert.mask_key)
-                key = pair_mask_key(secret, group.session, group.own, neighbour)
-                masks.append(Mask(key, pair_sign(group.own, neighbour)))
-        apply_masks(masked, masks)
+        apply_masks(masked, kept.masks)
+        kept.masks.clear()
         reduce_to_field(masked, terms.field_bits)
         self._phase = DevicePhase.CONFIRM
         return pack(masked, terms.field_bits)
@@ -303,9 +309,9 @@ class DeviceRound:
 
     def _expect(self, phase: DevicePhase) -> _Secrets:
         """The secrets, in this phase alone. Asking out of turn ends the round."""
-        if self._phase is not phase:
+        if self._phase is not phase or self._secrets is None:
             raise self._refuse(ReplyCode.MASKING_OUT_OF_PHASE)
-        return self._secrets  # type: ignore[return-value]
+        return self._secrets
 
     def _checked(self) -> _Group:
         if self._group is None:
@@ -315,6 +321,12 @@ class DeviceRound:
     def _refuse(self, code: ReplyCode) -> MaskingRefusedError:
         self.close()
         return MaskingRefusedError(code)
+
+    def _agreed(self, private: X25519PrivateKey, public: bytes) -> bytes:
+        try:
+            return agree(private, public)
+        except SecaggError:
+            raise self._refuse(ReplyCode.MASKING_MALFORMED) from None
 
     def _parse(self, kind: type[_M], data: bytes) -> _M:
         try:

@@ -20,11 +20,12 @@ a phase; whoever has not answered until then has vanished. With too few left it 
 each member what it sent but its vector.
 """
 
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum, StrEnum
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from cryptography import x509
@@ -41,6 +42,7 @@ from tacitly_common.secagg.members import (
     NotCertifiedError,
     check_advert,
     check_different,
+    check_usable,
     session_of,
     verify_survivors,
 )
@@ -58,9 +60,11 @@ from tacitly_common.secagg.messages import (
     to_bitmap,
 )
 from tacitly_common.secagg.packing import unpack
-from tacitly_common.secagg.sharing import SHARE_BYTES, combine
+from tacitly_common.secagg.sharing import SHARE_BYTES, combine, fits
 from tacitly_common.secagg.terms import GroupTerms, GroupTooSmallError, SecaggError, digest
 
+# With one liar in ten and a threshold of half a hundred, one try in forty is without.
+_TRIES: Final = 200
 _M = TypeVar("_M", Shares, Confirmation, Unmasking)
 
 
@@ -141,6 +145,7 @@ class GroupRound:
         # By whose secret it is of, then by who holds the share.
         self._shares: dict[int, dict[int, bytes]] = {}
         self._answered: set[int] = set()
+        self._liars: set[int] = set()
 
     @property
     def phase(self) -> GroupPhase:
@@ -162,6 +167,11 @@ class GroupRound:
         """The node ids whose vectors are in the sum: who is asked to confirm and to unmask."""
         return self._nodes(self._survivors)
 
+    @property
+    def liars(self) -> tuple[int, ...]:
+        """The node ids that gave, in `unmasked`, a share other than they were given."""
+        return self._nodes(frozenset(self._liars))
+
     def advertised(self, node_id: int, data: bytes) -> MaskingFault | None:
         """Take an `Advert`."""
         if self._phase is not GroupPhase.ADVERTS:
@@ -173,6 +183,7 @@ class GroupRound:
             if advert.context != self.terms.context:
                 return MaskingFault.OTHER_SESSION
             member = check_advert(advert, self.terms, self._authority, now=self._now)
+            check_usable(advert)
         except NotCertifiedError:
             return MaskingFault.NOT_CERTIFIED
         except BadSignatureError:
@@ -335,17 +346,17 @@ class GroupRound:
             for number in self._sharers - self._survivors
             if self._survivors.intersection(self._neighbours(number))
         }
-        secrets = {number: self._secret(number) for number in (*self._survivors, *vanished)}
-        apply_masks(self._total, self._left_over(secrets, vanished))
+        found = {number: self._secret(number) for number in (*self._survivors, *vanished)}
+        apply_masks(self._total, self._left_over(found, vanished))
         reduce_to_field(self._total, self.terms.field_bits)
         total, self._total = self._total, np.zeros(0, dtype=np.uint32)
         return GroupSum(total, self.survivors)
 
-    def _left_over(self, secrets: Mapping[int, bytes], vanished: set[int]) -> Iterator[Mask]:
+    def _left_over(self, found: Mapping[int, bytes], vanished: set[int]) -> Iterator[Mask]:
         for number in self._survivors:
-            yield Mask(self_mask_key(secrets[number], self._session, number), -1)
+            yield Mask(self_mask_key(found[number], self._session, number), -1)
         for number in vanished:
-            private = X25519PrivateKey.from_private_bytes(secrets[number])
+            private = X25519PrivateKey.from_private_bytes(found[number])
             for survivor in self._survivors.intersection(self._neighbours(number)):
                 agreed = agree(private, self._members[survivor].advert.mask_key)
                 key = pair_mask_key(agreed, self._session, survivor, number)
@@ -353,24 +364,40 @@ class GroupRound:
                 yield Mask(key, pair_sign(number, survivor))
 
     def _secret(self, number: int) -> bytes:
-        """A survivor's self-mask seed, or a vanished member's masking key, checked."""
-        shares = self._shares.get(number, {})
+        """A survivor's self-mask seed, or a vanished member's masking key, checked.
+
+        While some holders lie, other holders' shares are tried; who lied is known once the secret
+        is, and is not believed again.
+        """
+        given = self._shares.get(number, {})
+        shares = {holder: given[holder] for holder in given if holder not in self._liars}
         if len(shares) < self._threshold:
             raise self._lost(LostReason.TOO_FEW_SHARES)
-        chosen = sorted(shares)[: self._threshold]
+        holders = sorted(shares)
+        for _ in range(_TRIES):
+            chosen = {holder + 1: shares[holder] for holder in holders[: self._threshold]}
+            try:
+                secret = combine(chosen)
+                right = self._is_secret(number, secret)
+            except SecaggError:
+                right = False
+            if right:
+                # The first try is as good as always right, and then nobody is looked for.
+                self._liars.update(
+                    holder
+                    for holder in (shares if holders != sorted(shares) else ())
+                    if not fits(chosen, holder + 1, shares[holder])
+                )
+                return secret
+            secrets.SystemRandom().shuffle(holders)
+        raise self._lost(LostReason.WRONG_SHARES)
+
+    def _is_secret(self, number: int, secret: bytes) -> bool:
         advert = self._members[number].advert
-        try:
-            secret = combine({holder + 1: shares[holder] for holder in chosen})
-        except SecaggError:
-            raise self._lost(LostReason.WRONG_SHARES) from None
         if number in self._survivors:
-            right = digest(secret) == advert.self_commitment
-        else:
-            public = X25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
-            right = public == advert.mask_key
-        if not right:
-            raise self._lost(LostReason.WRONG_SHARES)
-        return secret
+            return digest(secret) == advert.self_commitment
+        public = X25519PrivateKey.from_private_bytes(secret).public_key()
+        return public.public_bytes_raw() == advert.mask_key
 
     @property
     def _size(self) -> int:
