@@ -60,7 +60,7 @@ class Agreement:
 
 
 def _largest_message_bytes(plan: CampaignPlan) -> int:
-    return 4 * plan.model.parameters + (largest_payload_bytes(plan) if plan.masking else 0)
+    return 4 * plan.model.parameters + largest_payload_bytes(plan)
 
 
 def agreement(

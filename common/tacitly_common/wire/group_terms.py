@@ -17,19 +17,20 @@ def group_terms(plan: CampaignPlan, *, round_: int, attempt: int, group: int) ->
     Raises:
         PlanError: it does not.
     """
-    if plan.masking is None:
+    masking, sums = plan.masking, plan.masked_sums
+    if masking is None or sums is None:
         raise PlanError(f"the plan {plan.name} has no masking")
     return GroupTerms(
         plan_hash=plan.hash,
         round=round_,
         attempt=attempt,
         group=group,
-        minimum=plan.group_minimum,
+        minimum=sums.fewest_answers,
         coordinates=plan.model.trainable_parameters,
         field_bits=plan.field_bits,
-        dropout=plan.masking.dropout,
-        corruption=plan.masking.corruption,
-        failure_bits=plan.masking.failure_bits,
+        dropout=masking.dropout,
+        corruption=masking.corruption,
+        failure_bits=masking.failure_bits,
     )
 
 
@@ -45,11 +46,20 @@ def read_group_number(plan: CampaignPlan, payload: bytes) -> int:
         SecaggError: no number of one of the plan's groups.
     """
     group = int.from_bytes(payload, "big")
-    if len(payload) != _NUMBER_BYTES or group >= plan.groups:
+    if (
+        plan.masked_sums is None
+        or len(payload) != _NUMBER_BYTES
+        or group >= plan.masked_sums.groups
+    ):
         raise SecaggError("there is no such group")
     return group
 
 
 def largest_payload_bytes(plan: CampaignPlan) -> int:
-    """The most bytes that a step has beside a model: those of a whole group's roster."""
-    return _FRAME_BYTES + plan.largest_group * _LARGEST_MEMBER_BYTES
+    """The most bytes that a step has beside a model: those of a whole group's roster.
+
+    Zero if the plan does not mask.
+    """
+    if plan.masked_sums is None:
+        return 0
+    return _FRAME_BYTES + plan.masked_sums.largest_group * _LARGEST_MEMBER_BYTES

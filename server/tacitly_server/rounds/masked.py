@@ -65,7 +65,7 @@ def collect_masked(
     6. UNMASK: the signatures out, shares in; each group's masks come off its sum.
     7. A group's sum that clip and noise do not allow is left out; the others are added.
     """
-    attempt = _Attempt(conditions, conditions.plan.groups)
+    attempt = _Attempt(conditions)
     attempt.deal(nodes)
     attempt.exchange(
         Phase.ADVERTISE,
@@ -106,27 +106,27 @@ class _Attempt:
     """One attempt under way: its groups that are not lost, and what was counted."""
 
     conditions: MaskedRound
-    groups: int
     alive: list[GroupRound] = field(default_factory=list)
     group_of: dict[int, GroupRound] = field(default_factory=dict)
     answers: Answers = field(init=False)
 
     def __post_init__(self) -> None:
         coordinates = self.conditions.plan.model.trainable_parameters
-        self.answers = Answers(np.zeros(coordinates, dtype=np.int64), groups=self.groups)
+        self.answers = Answers(np.zeros(coordinates, dtype=np.int64))
 
     def deal(self, nodes: Iterable[int]) -> None:
         """Groups whose sizes differ by one at the most, drawn anew for each attempt."""
         conditions, shuffled = self.conditions, list(nodes)
         conditions.rng.shuffle(shuffled)
-        task = conditions.task
-        for number in range(self.groups):
+        task, sums = conditions.task, conditions.plan.masked_sums
+        self.answers.groups = groups = 0 if sums is None else sums.groups
+        for number in range(groups):
             terms = group_terms(
                 conditions.plan, round_=task.round, attempt=task.attempt, group=number
             )
             group = GroupRound(terms, conditions.authority, now=conditions.now)
             self.alive.append(group)
-            self.group_of.update(dict.fromkeys(shuffled[number :: self.groups], group))
+            self.group_of.update(dict.fromkeys(shuffled[number::groups], group))
 
     def exchange(
         self,
