@@ -8,6 +8,7 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
@@ -33,7 +34,13 @@ from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.mechanisms.rounded_gaussian import centred
 from tacitly_common.secagg.members import Identity
 from tacitly_common.wire.codes import ReplyCode
-from tacitly_common.wire.messages import Reply, Step, parse_step_content, reply_content
+from tacitly_common.wire.messages import (
+    Reply,
+    Step,
+    parse_step_content,
+    parse_step_reply,
+    reply_content,
+)
 from tacitly_common.wire.phases import Phase
 from tacitly_server.campaigns.grants import Grants
 from tacitly_server.home import ServerHome
@@ -101,7 +108,7 @@ class MaskedDevice:
 
     @staticmethod
     def phase(message: Message) -> Phase:
-        return Phase(int(message.content.config_records["step"]["phase"]))  # type: ignore[arg-type]
+        return Phase(int(message.content.config_records["task"]["phase"]))  # type: ignore[arg-type]
 
     def honestly(self, message: Message, _phase: Phase) -> Iterable[Delivery]:
         return [Delivery(self.answer(message))]
@@ -233,14 +240,9 @@ def run_until_killed(root: Path, plan_path: Path, phase: Phase) -> None:
 def corrupted(reply: Message, change: Callable[[bytes], bytes]) -> Message:
     """A reply whose payload is `change` of the honest one's."""
     head = reply.content.config_records["reply"]
-    phase = Phase(int(reply.content.config_records["step"]["phase"]))  # type: ignore[arg-type]
-    payload = reply.content.array_records["payload"]["vector"].numpy().tobytes()
-    said = Reply(
-        int(head["round"]),  # type: ignore[arg-type]
-        int(head["attempt"]),  # type: ignore[arg-type]
-        ReplyCode.OK,
-        None,
-        Step(phase, change(payload)),
-    )
+    phase = Phase(int(head["phase"]))  # type: ignore[arg-type]
+    said = parse_step_reply(reply.content, phase=phase, most_bytes=1 << 30)
+    assert said.step is not None
+    said = replace(said, step=Step(phase, change(said.step.payload)))
     reply.content = reply_content(said)
     return reply

@@ -51,8 +51,8 @@ from tacitly_common.wire.messages import WireError
 
 # Beside arrays: metadata, names, hashes, the parts' heads.
 _OVERHEAD_BYTES: Final = 65_536
-# A message of a masked attempt has eight objects besides the chunks of its two arrays.
-_OBJECTS_BESIDE_CHUNKS: Final = 8
+# A train message has five objects besides the model's chunks.
+_OBJECTS_BESIDE_CHUNKS: Final = 5
 _SMALLEST_FULL_CHUNK_BYTES: Final = 262_144
 # A server asks for replies every few seconds while a round is open.
 _COLLECTED_SECONDS: Final = 20.0
@@ -111,7 +111,7 @@ class Connection:
     def expect(self, *, array_bytes: int) -> None:
         """From now on a message may hold arrays of so many bytes, and little else."""
         self._largest_message_bytes = array_bytes + _OVERHEAD_BYTES
-        self._most_objects = _OBJECTS_BESIDE_CHUNKS + 2 + array_bytes // _SMALLEST_FULL_CHUNK_BYTES
+        self._most_objects = _OBJECTS_BESIDE_CHUNKS + 1 + array_bytes // _SMALLEST_FULL_CHUNK_BYTES
         self._transport.max_response_bytes = self._largest_message_bytes
 
     def connect(self) -> None:

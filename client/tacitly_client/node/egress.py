@@ -78,7 +78,6 @@ from tacitly_common.wire.phases import Phase
 
 _REFUSAL_OBJECTS: Final = {"Message": 1, "RecordDict": 1, "ConfigRecord": 1}
 _UPDATE_OBJECTS: Final = {**_REFUSAL_OBJECTS, "ArrayRecord": 1, "Array": 1}
-_STEP_OBJECTS: Final = {**_UPDATE_OBJECTS, "ConfigRecord": 2}
 # numpy's header is 128 bytes; names, hashes and metadata of six objects stay below this.
 _OVERHEAD_BYTES: Final = 4_096
 _NUMPY_HEADER_BYTES: Final = 128
@@ -263,10 +262,7 @@ def _verify(
 def _verify_amount(objects: dict[str, bytes], reply: Reply) -> None:
     types = Counter(get_object_head_values_from_object_content(o)[0] for o in objects.values())
     chunks = types.pop("ArrayChunk", 0)
-    expected = _REFUSAL_OBJECTS
-    if reply.code is ReplyCode.OK:
-        expected = _UPDATE_OBJECTS if reply.step is None else _STEP_OBJECTS
-    if types != expected:
+    if types != (_UPDATE_OBJECTS if reply.holds_update else _REFUSAL_OBJECTS):
         raise EgressError("the message holds other objects than a reply has")
     vector_bytes = _NUMPY_HEADER_BYTES + len(_payload(reply))
     # Every chunk has its own short head; Flower cuts at 5 MB.

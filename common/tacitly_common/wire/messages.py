@@ -6,13 +6,15 @@ A plan without masking has two:
     device -> server   reply   {"reply": {round, attempt, code}, "update": [int32 vector]}
                        refusal {"reply": {round, attempt, code}}
 
-A plan with masking has these two in each phase of an attempt (`secagg/`). The model goes along
-with the phase UPLOAD alone; what secagg makes of a step is bytes here:
+A plan with masking has these two in each phase of an attempt (`secagg/`), whose messages are bytes
+here. A model goes along with the phase UPLOAD alone, and its answer alone is an array: every
+record is two to four requests of a device's.
 
-    server -> device   train   {"task": ..., "step": {phase}, "payload": [uint8 vector],
+    server -> device   train   {"task": {plan, round, attempt, grant, phase, payload},
                                 "model": [float32 vector]}
-    device -> server   reply   {"reply": ..., "step": {phase}, "payload": [uint8 vector]}
-                       refusal {"reply": ...}
+    device -> server   reply   {"reply": {round, attempt, code, phase, payload}}
+                       upload  {"reply": {round, attempt, code, phase}, "masked": [uint8 vector]}
+                       refusal {"reply": {round, attempt, code}}
 
 Both directions are closed: an additional record, key, array, or another type is a `WireError`.
 A parser never trusts a length: the caller says what it expects.
@@ -31,7 +33,11 @@ from tacitly_common.wire.phases import Phase
 
 TRAIN: Final = "train"
 _TASK, _MODEL, _REPLY, _UPDATE, _VECTOR = "task", "model", "reply", "update", "vector"
-_STEP, _PAYLOAD = "step", "payload"
+_MASKED: Final = "masked"
+_TASK_KEYS: Final = {"plan": str, "round": int, "attempt": int, "grant": bytes}
+_REPLY_KEYS: Final = {"round": int, "attempt": int, "code": int}
+_PHASE_KEY: Final = {"phase": int}
+_STEP_KEYS: Final = {"phase": int, "payload": bytes}
 
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -87,7 +93,7 @@ class Reply:
 
 def train_content(task: Task, model: NDArray[np.float32]) -> RecordDict:
     """The content of a train message. `model` is float32[parameters]."""
-    return RecordDict({_TASK: _task_record(task), _MODEL: model_record(model)})
+    return RecordDict({_TASK: ConfigRecord(_task_values(task)), _MODEL: model_record(model)})
 
 
 def model_record(model: NDArray[np.float32]) -> ArrayRecord:
@@ -97,13 +103,7 @@ def model_record(model: NDArray[np.float32]) -> ArrayRecord:
 
 def step_content(task: Task, step: Step, model: ArrayRecord | None = None) -> RecordDict:
     """The content of a message in a phase of a masked attempt; `model` in UPLOAD alone."""
-    content = RecordDict(
-        {
-            _TASK: _task_record(task),
-            _STEP: ConfigRecord({"phase": int(step.phase)}),
-            _PAYLOAD: _payload_record(step.payload),
-        }
-    )
+    content = RecordDict({_TASK: ConfigRecord({**_task_values(task), **_step_values(step)})})
     if model is not None:
         content[_MODEL] = model
     return content
@@ -115,12 +115,14 @@ def parse_task(content: RecordDict) -> Task:
     Raises:
         WireError: other records than `train_content` or `step_content` make, or another task.
     """
-    for others in ({_MODEL}, {_STEP, _PAYLOAD}, {_STEP, _PAYLOAD, _MODEL}):
-        if set(content) == {_TASK} | others:
-            types = {"plan": str, "round": int, "attempt": int, "grant": bytes}
-            config = _only_config(content, _TASK, types, others)
-            return Task(config["plan"], config["round"], config["attempt"], config["grant"])
-    raise WireError("the message holds other records than a task has")
+    steps = _has(content, _TASK, "phase")
+    config = _only_config(
+        content,
+        _TASK,
+        _TASK_KEYS | (_STEP_KEYS if steps else {}),
+        {_MODEL} & set(content) if steps else {_MODEL},
+    )
+    return Task(config["plan"], config["round"], config["attempt"], config["grant"])
 
 
 def parse_train_content(
@@ -132,7 +134,7 @@ def parse_train_content(
         WireError: anything but exactly the records `train_content` makes, with a finite model.
     """
     task = parse_task(content)
-    if _STEP in content:
+    if _has(content, _TASK, "phase"):
         raise WireError("a plan without masking has no steps")
     return task, _model(content, parameters)
 
@@ -148,9 +150,10 @@ def parse_step_content(
         WireError: anything but exactly the records `step_content` makes, with a finite model.
     """
     task = parse_task(content)
-    if _STEP not in content:
+    if not _has(content, _TASK, "phase"):
         raise WireError("a plan with masking has nothing but steps")
-    step = _step(content, most_bytes)
+    record = content[_TASK]
+    step = _step(record["phase"], record["payload"], most_bytes)
     if (step.phase is Phase.UPLOAD) != (_MODEL in content):
         raise WireError("a model comes with the phase UPLOAD and only then")
     return task, step, _model(content, parameters) if _MODEL in content else None
@@ -158,13 +161,22 @@ def parse_step_content(
 
 def reply_content(reply: Reply) -> RecordDict:
     """The content of a reply. The egress guard of the device is the only caller there."""
-    config = {"round": reply.round, "attempt": reply.attempt, "code": int(reply.code)}
-    content = RecordDict({_REPLY: ConfigRecord(dict(config))})
+    values: dict[str, int | bytes] = {
+        "round": reply.round,
+        "attempt": reply.attempt,
+        "code": int(reply.code),
+    }
+    arrays: dict[str, NDArray[np.int32] | NDArray[np.uint8]] = {}
     if reply.update is not None:
-        content[_UPDATE] = ArrayRecord({_VECTOR: Array(reply.update)})
-    if reply.step is not None:
-        content[_STEP] = ConfigRecord({"phase": int(reply.step.phase)})
-        content[_PAYLOAD] = _payload_record(reply.step.payload)
+        arrays[_UPDATE] = reply.update
+    if reply.step is not None and reply.step.phase is Phase.UPLOAD:
+        values["phase"] = int(reply.step.phase)
+        arrays[_MASKED] = np.frombuffer(reply.step.payload, dtype=np.uint8)
+    elif reply.step is not None:
+        values |= _step_values(reply.step)
+    content = RecordDict({_REPLY: ConfigRecord(dict(values))})
+    for name, array in arrays.items():
+        content[name] = ArrayRecord({_VECTOR: Array(array)})
     return content
 
 
@@ -175,9 +187,10 @@ def parse_reply_content(content: RecordDict, *, coordinates: int) -> Reply:
         WireError: anything but exactly the records `reply_content` makes.
     """
     arrays = {_UPDATE} & set(content)
-    round_, attempt, code = _reply_head(content, arrays)
+    config = _only_config(content, _REPLY, _REPLY_KEYS, arrays)
+    code = _code(config, has_more=bool(arrays))
     update = _only_vector(content, _UPDATE, np.dtype(np.int32), coordinates) if arrays else None
-    return Reply(round_, attempt, code, update)
+    return Reply(config["round"], config["attempt"], code, update)
 
 
 def parse_step_reply(content: RecordDict, *, phase: Phase, most_bytes: int) -> Reply:
@@ -186,29 +199,40 @@ def parse_step_reply(content: RecordDict, *, phase: Phase, most_bytes: int) -> R
     Raises:
         WireError: anything but exactly the records `reply_content` makes, in this phase.
     """
-    records = {_STEP, _PAYLOAD} if {_STEP, _PAYLOAD} & set(content) else set()
-    round_, attempt, code = _reply_head(content, records)
-    if not records:
-        return Reply(round_, attempt, code, None)
-    step = _step(content, most_bytes)
+    if not _has(content, _REPLY, "phase"):
+        config = _only_config(content, _REPLY, _REPLY_KEYS, set())
+        return Reply(config["round"], config["attempt"], _code(config, has_more=False), None)
+    if phase is Phase.UPLOAD:
+        config = _only_config(content, _REPLY, _REPLY_KEYS | _PHASE_KEY, {_MASKED})
+        length = _stated_length(content[_MASKED])
+        if not 0 <= length <= most_bytes:
+            raise WrongShapeError(f"record {_MASKED!r} must be uint8[0..{most_bytes}]")
+        payload = _only_vector(content, _MASKED, np.dtype(np.uint8), length).tobytes()
+    else:
+        config = _only_config(content, _REPLY, _REPLY_KEYS | _STEP_KEYS, set())
+        payload = config["payload"]
+    step = _step(config["phase"], payload, most_bytes)
     if step.phase is not phase:
         raise WireError("the reply is of another phase")
-    return Reply(round_, attempt, code, None, step)
+    return Reply(config["round"], config["attempt"], _code(config, has_more=True), None, step)
 
 
-def _task_record(task: Task) -> ConfigRecord:
-    return ConfigRecord(
-        {
-            "plan": task.plan_hash,
-            "round": task.round,
-            "attempt": task.attempt,
-            "grant": task.grant,
-        }
-    )
+def _task_values(task: Task) -> dict[str, str | int | bytes]:
+    return {
+        "plan": task.plan_hash,
+        "round": task.round,
+        "attempt": task.attempt,
+        "grant": task.grant,
+    }
 
 
-def _payload_record(payload: bytes) -> ArrayRecord:
-    return ArrayRecord({_VECTOR: Array(np.frombuffer(payload, dtype=np.uint8))})
+def _step_values(step: Step) -> dict[str, int | bytes]:
+    return {"phase": int(step.phase), "payload": step.payload}
+
+
+def _has(content: RecordDict, name: str, key: str) -> bool:
+    record = content.get(name)
+    return isinstance(record, ConfigRecord) and key in record
 
 
 def _model(content: RecordDict, parameters: int) -> NDArray[np.float32]:
@@ -218,17 +242,14 @@ def _model(content: RecordDict, parameters: int) -> NDArray[np.float32]:
     return model
 
 
-def _step(content: RecordDict, most_bytes: int) -> Step:
-    config = _exact_config(content, _STEP, {"phase": int})
+def _step(number: int, payload: bytes, most_bytes: int) -> Step:
     try:
-        phase = Phase(config["phase"])
+        phase = Phase(number)
     except ValueError:
         raise WireError("unknown phase") from None
-    record = content[_PAYLOAD]
-    length = _stated_length(record)
-    if not 0 <= length <= most_bytes:
-        raise WrongShapeError(f"record {_PAYLOAD!r} must be uint8[0..{most_bytes}]")
-    return Step(phase, _only_vector(content, _PAYLOAD, np.dtype(np.uint8), length).tobytes())
+    if len(payload) > most_bytes:
+        raise WrongShapeError(f"a payload must have at most {most_bytes} bytes")
+    return Step(phase, payload)
 
 
 def _stated_length(record: object) -> int:
@@ -239,16 +260,15 @@ def _stated_length(record: object) -> int:
     return shape[0] if len(shape) == 1 and type(shape[0]) is int else -1
 
 
-def _reply_head(content: RecordDict, others: set[str]) -> tuple[int, int, ReplyCode]:
-    """Round, attempt and code of a reply whose `others` come with the code OK and only then."""
-    config = _only_config(content, _REPLY, {"round": int, "attempt": int, "code": int}, others)
+def _code(config: dict[str, Any], *, has_more: bool) -> ReplyCode:
+    """The code of a reply, which `has_more` beside it exactly if it is OK."""
     try:
         code = ReplyCode(config["code"])
     except ValueError:
         raise WireError("unknown reply code") from None
-    if (code is ReplyCode.OK) != bool(others):
+    if (code is ReplyCode.OK) != has_more:
         raise WireError("an update or a step comes with code OK and only then")
-    return config["round"], config["attempt"], code
+    return code
 
 
 def _only_config(
@@ -257,11 +277,6 @@ def _only_config(
     """The one ConfigRecord `name` with exactly the keys and types given."""
     if set(content) != {name} | others:
         raise WireError(f"the message must hold exactly the records {sorted({name} | others)}")
-    return _exact_config(content, name, types)
-
-
-def _exact_config(content: RecordDict, name: str, types: dict[str, type]) -> dict[str, Any]:
-    """The ConfigRecord `name` with exactly the keys and types given."""
     record = content[name]
     if not isinstance(record, ConfigRecord):
         raise WireError(f"record {name!r} must be a ConfigRecord")

@@ -20,8 +20,8 @@ class Phase(IntEnum):
 # What a phase leaves over goes to the next; training has the most.
 ENDS_AT: Final[Mapping[Phase, float]] = MappingProxyType(
     {
-        Phase.ADVERTISE: 0.15,
-        Phase.SHARE: 0.25,
+        Phase.ADVERTISE: 0.2,
+        Phase.SHARE: 0.3,
         Phase.UPLOAD: 0.8,
         Phase.CONFIRM: 0.9,
         Phase.UNMASK: 1.0,

@@ -27,13 +27,13 @@ from tacitly_common.wire.messages import TRAIN, Step, Task, model_record, step_c
 from tacitly_common.wire.phases import ENDS_AT, Phase
 from tacitly_server.aggregation.checks import Refusal, check_step_reply
 from tacitly_server.aggregation.group_bound import group_norm_bound
-from tacitly_server.aggregation.masking import GroupLostError, GroupRound, MaskingFault
+from tacitly_server.aggregation.masking import GroupLostError, GroupRound
 from tacitly_server.rounds.answers import Answers
 from tacitly_server.rounds.clock import Clock
-from tacitly_server.rounds.exchange import array_bytes, receive, send
+from tacitly_server.rounds.exchange import receive, send
 from tacitly_server.rounds.receipts import PhaseTraffic
 
-Take = Callable[[GroupRound, int, bytes], MaskingFault | None]
+Take = Callable[[GroupRound, int, bytes], str | None]
 _T = TypeVar("_T")
 
 
@@ -167,8 +167,12 @@ class _Attempt:
             until=until,
             go_on=go_on,
         ):
-            up += array_bytes(reply)
-            fault = self._take(phase, node_id, reply, take)
+            payload = self._payload(phase, node_id, reply)
+            if isinstance(payload, bytes):
+                up += len(payload)
+                fault = take(self.group_of[node_id], node_id, payload)
+            else:
+                fault = payload
             if fault is None:
                 answered += 1
             else:
@@ -228,13 +232,9 @@ class _Attempt:
             for node, payload in payloads.items()
         ]
 
-    def _take(self, phase: Phase, node_id: int, reply: Message, take: Take) -> str | None:
-        """Why an answer counts for nothing, if so."""
+    def _payload(self, phase: Phase, node_id: int, reply: Message) -> bytes | str:
         plan = self.conditions.plan
         most_bytes = max(largest_payload_bytes(plan), 4 * plan.model.trainable_parameters)
-        checked = check_step_reply(
+        return check_step_reply(
             reply, task=self.conditions.task, node_id=node_id, phase=phase, most_bytes=most_bytes
         )
-        if isinstance(checked, str):
-            return checked
-        return take(self.group_of[node_id], node_id, checked)

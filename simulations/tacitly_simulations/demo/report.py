@@ -57,8 +57,8 @@ class Machine:
 class Report:
     """Everything on the page.
 
-    `baselines` are (name, top-1) lines drawn across the learning curve. `epsilon_server` is what the
-    server's operator could learn at most from the sums, `epsilon_one_device` whoever broke the masks;
+    `baselines` are (name, top-1) lines drawn across the learning curve. `epsilon_server` is what
+    the server learns at most from the sums, `epsilon_one_device` whoever broke the masks;
     `protective_cohort` the people a round needs for the same noise on the mean at
     `protective_epsilon`.
     """
