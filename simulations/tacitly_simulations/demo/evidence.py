@@ -15,7 +15,8 @@ from tacitly_simulations.demo.report import Sent
 def epsilon_server(deployment: Deployment) -> float:
     """At most what the server's operator learns of one person from the sums, with nobody's help."""
     plan = deployment.plan
-    assert plan.masked_sums is not None
+    if plan.masked_sums is None:
+        return epsilon_one_device(deployment)
     nano_rho = math.ceil(_most_paid(deployment) * plan.masked_sums.loss(Decimal(0)))
     return epsilon_of(nano_rho, float(plan.delta))
 
