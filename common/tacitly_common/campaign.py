@@ -25,7 +25,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from tacitly_common.accounting.masked_sums import MaskedSums, split
+from tacitly_common.accounting.masked_sums import (
+    LARGEST_GROUP,
+    LARGEST_SHARE,
+    MaskedSums,
+    split,
+)
 from tacitly_common.accounting.record import LARGEST_EPSILON, LARGEST_NOISE, SMALLEST_NOISE
 from tacitly_common.accounting.rounded_gaussian import (
     SMALLEST_SHARE_STD,
@@ -159,9 +164,9 @@ class MaskingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rotate: bool = True
 
     def __post_init__(self) -> None:
-        in_range(0, Decimal("0.9"), dropout=self.dropout, corruption=self.corruption)
+        in_range(0, LARGEST_SHARE, dropout=self.dropout, corruption=self.corruption)
         in_range(10, 128, failure_bits=self.failure_bits, wrap_bits=self.wrap_bits)
-        in_range(2, 100_000_000, group_size=self.group_size)
+        in_range(2, LARGEST_GROUP, group_size=self.group_size)
 
 
 class RecordMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -490,6 +495,11 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise PlanError(
                 f"sums need {self.field_bits} bits, there are {_WIDEST_FIELD_BITS}; lower "
                 "subject.grid_bits"
+            )
+        if sums.largest_group > LARGEST_GROUP:
+            raise PlanError(
+                f"a group has {sums.largest_group} members, at most {LARGEST_GROUP} are possible; "
+                "lower masking.group_size"
             )
         if sums.fewest_answers < 2:
             raise PlanError(

@@ -68,7 +68,9 @@ def masked_options(command: "Callable[..., None]") -> "Callable[..., None]":
                 help="Masked: the share of a group that may work with the server.",
             ),
             click.option(
-                "--group-size", type=COUNT, help="Masked: least members [default: one group]."
+                "--group-size",
+                type=COUNT,
+                help="Masked: least members [default: one group of up to 1,024].",
             ),
             click.option(
                 "--failure-bits",
@@ -124,19 +126,26 @@ def masked_of_settings(
     Raises:
         ValidationError: a bound is none, or groups would have fewer than two answers.
     """
-    from tacitly_common.accounting.masked_sums import split
+    from tacitly_common.accounting.masked_sums import LARGEST_GROUP, split
     from tacitly_common.accounting.rounded_gaussian import share_std, squared_norm_bound
     from tacitly_common.campaign import MaskingPlan
     from tacitly_common.errors import ValidationError
     from tacitly_common.mechanisms.field import field_bits, flattened_over
 
-    masking = MaskingPlan(group_size=group_size or max(2, settings.asked), **bounds)
+    # One group while there may be one, else as large ones as may be.
+    largest = settings.asked if settings.asked <= LARGEST_GROUP else LARGEST_GROUP // 2
+    masking = MaskingPlan(group_size=group_size or max(2, largest), **bounds)
     sums = split(
         asked=settings.asked,
         minimum=settings.minimum,
         group_size=masking.group_size,
         corruption=masking.corruption,
     )
+    if sums.largest_group > LARGEST_GROUP:
+        raise ValidationError(
+            f"a group has {sums.largest_group} members, at most {LARGEST_GROUP} are possible; "
+            "lower the group size"
+        )
     if sums.fewest_answers < 2:
         raise ValidationError(
             f"{sums.groups} groups with a minimum of {settings.minimum} answers leave groups of "

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from tacitly_client.training.local import PlainSettings, train, train_without_privacy
 from tacitly_client.training.windows import training_windows
 from tacitly_common.campaign import CampaignPlan, read_plan
+from tacitly_common.errors import ValidationError
 from tacitly_common.mechanisms.encodings import release, release_without_noise
 from tacitly_common.mechanisms.gaussian import secure_generator
 from tacitly_common.wire.codes import ReplyCode
@@ -85,7 +86,16 @@ def simulate(
     `directory` is a new one; it holds plan, windows, ledger and checkpoints. `local` is how a
     client trains where the record level is off; with it, the plan's DP-SGD runs.
     `seed` orders the minibatches; noise is drawn from a secure source and cannot be seeded.
+
+    Raises:
+        ValidationError: the plan sums under masks in several groups. Residues are added up here as
+            those of one group, in the open.
     """
+    if plan.masked_sums is not None and plan.masked_sums.groups != 1:
+        raise ValidationError(
+            f"the plan has {plan.masked_sums.groups} groups; give masking.group_size "
+            f"{plan.cohort.asked} to simulate it"
+        )
     campaign = CampaignDirectory(directory)
     directory.mkdir(parents=True)
     campaign.plan.write_bytes(plan.to_json())
