@@ -176,7 +176,7 @@ def _sets(session: bytes, sharers: frozenset[int], survivors: frozenset[int], si
 def _certified(
     document: bytes, authority: x509.Certificate, now: datetime
 ) -> tuple[int, Ed25519PublicKey]:
-    node_id, key, begins, ends = _issued(document, authority)
+    node_id, key, begins, ends = read_certificate(document, authority)
     if not begins <= now <= ends:
         raise NotCertifiedError("a certificate is out of its dates")
     return node_id, key
@@ -184,9 +184,14 @@ def _certified(
 
 # Checking an authority's signature takes a millisecond, and the same devices meet again.
 @lru_cache(maxsize=2 * LARGEST_GROUP)
-def _issued(
+def read_certificate(
     document: bytes, authority: x509.Certificate
 ) -> tuple[int, Ed25519PublicKey, datetime, datetime]:
+    """The node id, the key, and between when it is good, of a certificate of that authority.
+
+    Raises:
+        NotCertifiedError: it is none, or for no Ed25519 key.
+    """
     try:
         certificate = x509.load_der_x509_certificate(document)
         certificate.verify_directly_issued_by(authority)

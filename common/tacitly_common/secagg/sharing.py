@@ -9,7 +9,7 @@ Nothing here notices a wrong share: whoever combines checks the secret against i
 """
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Final
 
@@ -21,21 +21,14 @@ SECRET_BYTES: Final = 32
 SHARE_BYTES: Final = 33
 
 
-def split(
-    secret: bytes,
-    points: Sequence[int],
-    threshold: int,
-    *,
-    below: Callable[[int], int] = secrets.randbelow,
-) -> list[bytes]:
+def split(secret: bytes, points: Sequence[int], threshold: int) -> list[bytes]:
     """A share for each point: the values there of a random polynomial of degree threshold - 1.
 
-    `points` are different and not zero; 1 <= threshold <= len(points). `below(n)` draws from
-    0..n-1, uniformly and for nobody to guess.
+    `points` are different and not zero; 1 <= threshold <= len(points).
     """
     if len(secret) != SECRET_BYTES or not 1 <= threshold <= len(points):
         raise ValueError("a secret has 32 bytes and a threshold at most as many as points")
-    coefficients = [below(PRIME) for _ in range(threshold - 1)]
+    coefficients = [secrets.randbelow(PRIME) for _ in range(threshold - 1)]
     coefficients.append(int.from_bytes(secret, "big"))
     shares = []
     for point in points:

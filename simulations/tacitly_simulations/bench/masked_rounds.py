@@ -8,7 +8,7 @@ and it must not be lost if no more have vanished than its terms allow.
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -55,11 +55,35 @@ def random_gone(rng: np.random.Generator, size: int) -> Gone:
     gone: dict[str, frozenset[int]] = {}
     for phase in _PHASES:
         share = rng.uniform(0, _LARGEST_SHARE) * (rng.random() < 0.5)
-        count = round(share * len(left))
-        chosen = rng.choice(left, count, replace=False) if count else ()
-        gone[phase] = frozenset(map(int, chosen))
+        gone[phase] = _drawn(rng, left, round(share * len(left)))
         left = [node for node in left if node not in gone[phase]]
     return Gone(**gone)
+
+
+def allowed_gone(rng: np.random.Generator, size: int, dropout: Decimal) -> Gone:
+    """Three in ten never come, and of the others as many vanish later as the terms allow."""
+    left = [100 + number for number in range(size)]
+    gone = {"adverts": _drawn(rng, left, int(_LARGEST_SHARE * rng.random() * size))}
+    left = [node for node in left if node not in gone["adverts"]]
+    later = sorted(_drawn(rng, left, int(dropout * len(left))))
+    phases = rng.integers(1, len(_PHASES), len(later))
+    for number, phase in enumerate(_PHASES[1:], start=1):
+        gone[phase] = frozenset(
+            node for node, its in zip(later, phases, strict=True) if its == number
+        )
+    return Gone(**gone)
+
+
+def _drawn(rng: np.random.Generator, nodes: list[int], count: int) -> frozenset[int]:
+    return frozenset(map(int, rng.choice(nodes, count, replace=False))) if count else frozenset()
+
+
+def run_large(sizes: Sequence[int], seed: int) -> Iterator[tuple[int, str]]:
+    """How one round of each size ended; none of them may be lost."""
+    rng = np.random.default_rng(seed)
+    terms = make_terms(dropout=Decimal("0.1"), corruption=Decimal("0.05"))
+    for size in sizes:
+        yield size, play_one(terms, size, allowed_gone(rng, size, terms.dropout), seed)
 
 
 def run(
@@ -89,9 +113,19 @@ def run(
 @click.option("--rounds", default=10_000, show_default=True, type=click.IntRange(1))
 @click.option("--largest", default=12, show_default=True, type=click.IntRange(2, 1_000))
 @click.option("--seed", default=1, show_default=True)
-def main(rounds: int, largest: int, seed: int) -> None:
-    """Play rounds of random groups and compare each sum with the plain one."""
+@click.option("--size", "sizes", multiple=True, type=click.IntRange(2, 1_024))
+def main(rounds: int, largest: int, seed: int, sizes: tuple[int, ...]) -> None:
+    """Play rounds of random groups and compare each sum with the plain one.
+
+    With --size, one round of each such size instead, of which none may be lost.
+    """
     began = time.monotonic()
+    if sizes:
+        exact = True
+        for size, ending in run_large(sizes, seed):
+            click.echo(f"{size} devices: {ending}, {time.monotonic() - began:.0f} s so far")
+            exact = exact and ending == "exact"
+        sys.exit(0 if exact else 5)
     endings = run(rounds, largest, seed, report=click.echo)
     for ending, count in sorted(endings.items()):
         click.echo(f"{count:>7}  {ending}")

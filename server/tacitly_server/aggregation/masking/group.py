@@ -246,6 +246,7 @@ class GroupRound:
 
     def delivery(self, node_id: int) -> bytes:
         """The `Delivery` for one of `sharers`."""
+        self._require(GroupPhase.UPLOADS)
         number = self._number[node_id]
         present = [each for each in self._neighbours(number) if each in self._sharers]
         sealed = tuple(self._sealed[each][number] for each in present)
@@ -310,6 +311,7 @@ class GroupRound:
 
     def confirmations(self, node_id: int) -> bytes:
         """The `Confirmations` for one of `confirmers`."""
+        self._require(GroupPhase.UNMASKINGS)
         neighbours = self._neighbours(self._number[node_id])
         signed = tuple(
             (each, self._signatures[each]) for each in neighbours if each in self._signatures
@@ -349,6 +351,7 @@ class GroupRound:
         found = {number: self._secret(number) for number in (*self._survivors, *vanished)}
         apply_masks(self._total, self._left_over(found, vanished))
         reduce_to_field(self._total, self.terms.field_bits)
+        self._shares.clear()
         total, self._total = self._total, np.zeros(0, dtype=np.uint32)
         return GroupSum(total, self.survivors)
 
@@ -419,10 +422,14 @@ class GroupRound:
         return tuple(self._members[number].node_id for number in sorted(numbers))
 
     def _end(self, phase: GroupPhase) -> None:
-        """On to the next phase. A caller that comes out of turn is wrong, whatever was sent."""
+        """On to the next phase."""
+        self._require(phase)
+        self._phase = GroupPhase(phase + 1)
+
+    def _require(self, phase: GroupPhase) -> None:
+        """A caller that comes out of turn is wrong, whatever was sent."""
         if self._phase is not phase:
             raise RuntimeError(f"the group is at {self._phase.name}, not at {phase.name}")
-        self._phase = GroupPhase(phase + 1)
 
     def _lost(self, reason: LostReason) -> GroupLostError:
         self._phase = GroupPhase.OVER
