@@ -9,20 +9,13 @@ import random
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from campaign_home import CampaignHome, make_home, subject
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import NameOID
 from flwr.app import Message
 from inprocess_grid import Delivery, FakeClock, InProcessGrid
 from numpy.typing import NDArray
@@ -32,7 +25,6 @@ from plans import masked_plan
 from tacitly_client.node.masked import MaskedAttempts
 from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.mechanisms.rounded_gaussian import centred
-from tacitly_common.secagg.members import Identity
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import (
     Reply,
@@ -48,35 +40,9 @@ from tacitly_server.ledger.population import Attempt, PopulationLedger
 from tacitly_server.rounds.campaign import Campaign, Patience, run_campaign
 from tacitly_server.rounds.permit import Ending
 from tacitly_server.rounds.receipts import Receipt
+from tacitly_simulations.bench.masked_group import NOW, authority, device
 
 Attempts = tuple[int, int]
-
-_AUTHORITY_KEY = ec.generate_private_key(ec.SECP384R1())
-
-
-def certificate(public_key: Any, name: str, *, key: Any = _AUTHORITY_KEY) -> x509.Certificate:
-    now = datetime.now(UTC)
-    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
-    return (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
-        .issuer_name(issuer)
-        .public_key(public_key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=30))
-    ).sign(key, hashes.SHA384())
-
-
-AUTHORITY = certificate(_AUTHORITY_KEY.public_key(), "authority")
-
-
-@cache
-def identity(node_id: int) -> Identity:
-    """A certified device's."""
-    key = Ed25519PrivateKey.generate()
-    own = certificate(key.public_key(), str(node_id)).public_bytes(Encoding.DER)
-    return Identity(own, key, AUTHORITY)
 
 
 class MaskedDevice:
@@ -98,7 +64,7 @@ class MaskedDevice:
 
     def begin(self) -> MaskedAttempts:
         """As after a start: the secrets of a process before are gone."""
-        return MaskedAttempts(self.plan, lambda: identity(self.node_id), lambda: datetime.now(UTC))
+        return MaskedAttempts(self.plan, lambda: device(self.node_id), lambda: NOW)
 
     def restart(self) -> None:
         self.attempts = self.begin()
@@ -198,7 +164,8 @@ class MaskedLab:
             clock=self.clock,
             rng=random.Random(1),
             patience=Patience(),
-            authority=AUTHORITY,
+            authority=authority().certificate,
+            now=lambda: NOW,
         )
 
     def ledger_attempts(self) -> list[Attempt]:
@@ -232,8 +199,8 @@ def run_until_killed(root: Path, plan_path: Path, phase: Phase) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return [Delivery(device.answer(message))]
 
-    for device in lab.devices.values():
-        device.answers = partial(deadly, device)
+    for each in lab.devices.values():
+        each.answers = partial(deadly, each)
     lab.run()
 
 
