@@ -34,10 +34,10 @@ from tacitly_common.wire.phases import Phase
 TRAIN: Final = "train"
 _TASK, _MODEL, _REPLY, _UPDATE, _VECTOR = "task", "model", "reply", "update", "vector"
 _MASKED: Final = "masked"
-_TASK_KEYS: Final = {"plan": str, "round": int, "attempt": int, "grant": bytes}
-_REPLY_KEYS: Final = {"round": int, "attempt": int, "code": int}
-_PHASE_KEY: Final = {"phase": int}
-_STEP_KEYS: Final = {"phase": int, "payload": bytes}
+_TASK_KEYS: Final[dict[str, type]] = {"plan": str, "round": int, "attempt": int, "grant": bytes}
+_REPLY_KEYS: Final[dict[str, type]] = {"round": int, "attempt": int, "code": int}
+_PHASE_KEY: Final[dict[str, type]] = {"phase": int}
+_STEP_KEYS: Final[dict[str, type]] = {"phase": int, "payload": bytes}
 
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -93,7 +93,7 @@ class Reply:
 
 def train_content(task: Task, model: NDArray[np.float32]) -> RecordDict:
     """The content of a train message. `model` is float32[parameters]."""
-    return RecordDict({_TASK: ConfigRecord(_task_values(task)), _MODEL: model_record(model)})
+    return RecordDict({_TASK: ConfigRecord({**_task_values(task)}), _MODEL: model_record(model)})
 
 
 def model_record(model: NDArray[np.float32]) -> ArrayRecord:
@@ -115,13 +115,7 @@ def parse_task(content: RecordDict) -> Task:
     Raises:
         WireError: other records than `train_content` or `step_content` make, or another task.
     """
-    steps = _has(content, _TASK, "phase")
-    config = _only_config(
-        content,
-        _TASK,
-        _TASK_KEYS | (_STEP_KEYS if steps else {}),
-        {_MODEL} & set(content) if steps else {_MODEL},
-    )
+    config = _task_config(content)
     return Task(config["plan"], config["round"], config["attempt"], config["grant"])
 
 
@@ -134,7 +128,7 @@ def parse_train_content(
         WireError: anything but exactly the records `train_content` makes, with a finite model.
     """
     task = parse_task(content)
-    if _has(content, _TASK, "phase"):
+    if "phase" in _task_config(content):
         raise WireError("a plan without masking has no steps")
     return task, _model(content, parameters)
 
@@ -149,11 +143,10 @@ def parse_step_content(
     Raises:
         WireError: anything but exactly the records `step_content` makes, with a finite model.
     """
-    task = parse_task(content)
-    if not _has(content, _TASK, "phase"):
+    task, config = parse_task(content), _task_config(content)
+    if "phase" not in config:
         raise WireError("a plan with masking has nothing but steps")
-    record = content[_TASK]
-    step = _step(record["phase"], record["payload"], most_bytes)
+    step = _step(config["phase"], config["payload"], most_bytes)
     if (step.phase is Phase.UPLOAD) != (_MODEL in content):
         raise WireError("a model comes with the phase UPLOAD and only then")
     return task, step, _model(content, parameters) if _MODEL in content else None
@@ -215,6 +208,13 @@ def parse_step_reply(content: RecordDict, *, phase: Phase, most_bytes: int) -> R
     if step.phase is not phase:
         raise WireError("the reply is of another phase")
     return Reply(config["round"], config["attempt"], _code(config, has_more=True), None, step)
+
+
+def _task_config(content: RecordDict) -> dict[str, Any]:
+    """The values of a task, with or without a step; the model may be missing from a step."""
+    if _has(content, _TASK, "phase"):
+        return _only_config(content, _TASK, _TASK_KEYS | _STEP_KEYS, {_MODEL} & set(content))
+    return _only_config(content, _TASK, _TASK_KEYS, {_MODEL})
 
 
 def _task_values(task: Task) -> dict[str, str | int | bytes]:

@@ -20,6 +20,7 @@ _PUSH_BATCH: Final = 100
 _REST_PER_POLL: Final = 4
 _MIN_REST_SECONDS: Final = 0.1
 _MAX_REST_SECONDS: Final = 10.0
+_SHARE_OF_ROUND: Final = 0.01
 
 
 def send(grid: Grid, messages: Sequence[Message]) -> dict[str, int]:
@@ -44,13 +45,14 @@ def receive(
     clock: Clock,
     until: float,
     go_on: Callable[[int], bool],
+    most_rest_seconds: float = _MAX_REST_SECONDS,
 ) -> Iterator[tuple[int, Message]]:
     """The reply of each node that answers one of the messages `asked`, until `until`.
 
     1. Pull each message still unanswered; what is no reply to it is counted in `refusals`.
     2. Stop when all have answered, at the deadline, or when `go_on`, which is told how many are
        still to answer, says no. Those who have not are counted as NO_ANSWER.
-    3. Rest, and again.
+    3. Rest, at most `most_rest_seconds`, and again.
 
     A late reply to an earlier message has no id here and is never pulled.
     """
@@ -72,9 +74,17 @@ def receive(
         now = clock.monotonic()
         if unanswered and now < until:
             rest = max(_REST_PER_POLL * (now - began), _MIN_REST_SECONDS)
-            clock.sleep(min(rest, _MAX_REST_SECONDS, until - now))
+            clock.sleep(min(rest, most_rest_seconds, until - now))
     if unanswered:
         refusals[Refusal.NO_ANSWER] += len(unanswered)
+
+
+def rest_between_phases(round_seconds: float) -> float:
+    """How long to rest at the most where one exchange waits for another, in seconds.
+
+    Each of a masked round's five ends up to a rest late.
+    """
+    return min(max(_SHARE_OF_ROUND * round_seconds, _MIN_REST_SECONDS), _MAX_REST_SECONDS)
 
 
 def _reply_of(

@@ -30,7 +30,7 @@ from tacitly_server.aggregation.group_bound import group_norm_bound
 from tacitly_server.aggregation.masking import GroupLostError, GroupRound
 from tacitly_server.rounds.answers import Answers
 from tacitly_server.rounds.clock import Clock
-from tacitly_server.rounds.exchange import receive, send
+from tacitly_server.rounds.exchange import receive, rest_between_phases, send
 from tacitly_server.rounds.receipts import PhaseTraffic
 
 Take = Callable[[GroupRound, int, bytes], str | None]
@@ -166,6 +166,7 @@ class _Attempt:
             clock=conditions.clock,
             until=until,
             go_on=go_on,
+            most_rest_seconds=rest_between_phases(conditions.plan.cohort.deadline_seconds),
         ):
             payload = self._payload(phase, node_id, reply)
             if isinstance(payload, bytes):

@@ -62,7 +62,7 @@ def serve(home: AgentHome) -> None:
                 file.write(json.dumps(said).encode() + b"\n")
             return confirmation
 
-    masked.DeviceRound = Telling  # type: ignore[misc]
+    masked.DeviceRound = Telling  # type: ignore[attr-defined]
     run_agent(home, read_settings(home))
 
 
