@@ -91,7 +91,7 @@ def kills_plan(
     model = ModelConfig(vocabulary_size=Vocabulary(TOKENS).size, embedding=8, hidden=16)
     initial = initial_vector(model, 0)
     plan = rounds_plan(
-        "masked kills",
+        "masked-kills",
         rounds,
         app_hash=app_hash(),
         initial_model_hash=model_sha256(initial),
