@@ -85,8 +85,8 @@ def test_a_plan_that_masks_is_answered_masked_and_no_other_is() -> None:
         seal(ADDRESS, ok(), coordinates=N, check_step=nothing)
     with pytest.raises(EgressError, match="plan that masks"):
         seal(ADDRESS, step(Phase.SHARE), coordinates=N)
+    both = Reply(3, 1, ReplyCode.OK, VECTOR, Step(Phase.UPLOAD, b""))
     with pytest.raises(EgressError, match="and only then"):
-        both = Reply(3, 1, ReplyCode.OK, VECTOR, Step(Phase.UPLOAD, b""))
         seal(ADDRESS, both, coordinates=N, check_step=nothing)
 
 
@@ -96,8 +96,8 @@ def test_a_step_that_its_phase_does_not_send_stays_here() -> None:
 
     with pytest.raises(EgressError, match="not what its phase sends"):
         seal(ADDRESS, step(Phase.SHARE), coordinates=N, check_step=refuse)
+    note: Any = bytearray(b"what was typed")
     with pytest.raises(EgressError, match="not a Step"):
-        note: Any = bytearray(b"what was typed")
         seal(ADDRESS, step(Phase.SHARE, note), coordinates=N, check_step=nothing)
 
 

@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -186,8 +187,9 @@ def run(
     initial = initial_vector(plan.model, 0)
     tally = Tally()
     with Deployment.create(root, plan, initial) as deployment:
-        for number, person in enumerate(people, 1):
-            deployment.add_agent(f"machine-{number:02d}", person.events, poll_seconds=0.5)
+        names = [f"machine-{number:02d}" for number in range(1, agents + 1)]
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(deployment.add_agent, names, (person.events for person in people)))
         report(f"{agents} agents are enrolled")
         deployment.start_agents(program=_PROGRAM)
         killer = Killer(deployment, share, rng, tally)
