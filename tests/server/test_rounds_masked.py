@@ -97,6 +97,20 @@ def test_an_answer_too_late_for_its_phase_is_never_pulled(tmp_path: Path) -> Non
     check_model(lab, [n for n in lab.devices if n != 2])
 
 
+def test_only_training_is_waited_for_to_the_end_if_somebody_vanished(tmp_path: Path) -> None:
+    deadline = masked_plan().cohort.deadline_seconds
+    took = {}
+    for phase in (Phase.SHARE, Phase.UPLOAD):
+        lab = MaskedLab(tmp_path / phase.name)
+        lab.devices[3].answers = vanishing_at(lab.devices[3], phase)
+        lab.run()
+        (receipt,) = lab.receipts
+        assert (receipt.usable, receipt.refusals) == (7, {"no_answer": 1})
+        took[phase] = receipt.seconds
+    assert took[Phase.SHARE] < 0.35 * deadline
+    assert 0.75 * deadline <= took[Phase.UPLOAD] < 0.8 * deadline
+
+
 def test_a_slow_phase_leaves_time_for_those_after_it(tmp_path: Path) -> None:
     lab = MaskedLab(tmp_path)
     deadline = lab.plan.cohort.deadline_seconds
@@ -125,13 +139,15 @@ def test_a_second_answer_counts_for_nothing(tmp_path: Path) -> None:
     check_model(lab, list(lab.devices))
 
 
-@pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize(
-    ("change", "refusal"),
+    ("phase", "change", "refusal"),
     [
-        pytest.param(lambda _: b"", "masking_malformed", id="empty"),
-        pytest.param(lambda payload: payload + b"\0", "masking_malformed", id="longer"),
-        pytest.param(lambda _: b"\0" * 2_000_000, "wrong_shape", id="huge"),
+        (Phase.ADVERTISE, lambda _: b"", "masking_malformed"),
+        (Phase.SHARE, lambda payload: payload + b"\0", "masking_malformed"),
+        (Phase.UPLOAD, lambda payload: payload[:-1], "masking_malformed"),
+        (Phase.UPLOAD, lambda _: bytes(2_000_000), "wrong_shape"),
+        (Phase.CONFIRM, lambda _: bytes(2_000_000), "wrong_shape"),
+        (Phase.UNMASK, lambda payload: payload[:-1], "masking_malformed"),
     ],
 )
 def test_a_malformed_step_costs_its_own_device_alone(

@@ -65,6 +65,7 @@ _ACTIVE_SECONDS: Final = 300.0
 _JITTER: Final = (0.75, 1.25)
 _SHARE_OF_ROUND: Final = 0.25
 _STEP_SECONDS: Final = 1.0
+_SHARE_OF_STEP: Final = 0.01
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -189,9 +190,11 @@ class Agent:
         self._look()
 
     def close(self) -> None:
-        """End the trainer."""
+        """End the trainer, and drop a masked attempt's secrets."""
         if self._trainer is not None:
             self._trainer.close()
+        if self._masked is not None:
+            self._masked.close()
 
     def _look(self) -> Agreement:
         """What this device holds to now; the trainer has read it at its start, so begin anew."""
@@ -246,12 +249,13 @@ class Agent:
         return self._connection.pull()
 
     def _poll_seconds(self) -> float:
-        if self._connection.clock.now() < self._active_until:
-            if self._masked is not None and self._masked.goes_on:
-                # The next step comes when the others have answered this one, and is soon over.
-                return min(self._settings.poll_seconds, _STEP_SECONDS)
-            return self._settings.poll_seconds
         joined = self._held.joined if self._held else None
+        if self._connection.clock.now() < self._active_until:
+            if joined is not None and self._masked is not None and self._masked.goes_on:
+                # The next step comes when the others have answered this one, and is soon over.
+                within = max(_STEP_SECONDS, _SHARE_OF_STEP * joined.cohort.deadline_seconds)
+                return min(self._settings.poll_seconds, within)
+            return self._settings.poll_seconds
         if joined is None:
             return self._settings.idle_poll_seconds
         # However idle: a task that is seen late in its round, or its first step, is a round missed.

@@ -21,9 +21,9 @@ class Phase(IntEnum):
 ENDS_AT: Final[Mapping[Phase, float]] = MappingProxyType(
     {
         Phase.ADVERTISE: 0.2,
-        Phase.SHARE: 0.3,
-        Phase.UPLOAD: 0.8,
-        Phase.CONFIRM: 0.9,
+        Phase.SHARE: 0.35,
+        Phase.UPLOAD: 0.75,
+        Phase.CONFIRM: 0.875,
         Phase.UNMASK: 1.0,
     }
 )

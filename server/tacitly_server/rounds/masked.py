@@ -12,7 +12,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from cryptography import x509
@@ -35,6 +35,7 @@ from tacitly_server.rounds.receipts import PhaseTraffic
 
 Take = Callable[[GroupRound, int, bytes], str | None]
 _T = TypeVar("_T")
+_LEAST_GRACE_SECONDS: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,30 @@ def collect_masked(
     return attempt.answers
 
 
+class _Patience:
+    """How long a phase waits for those who have not answered.
+
+    To its end (`ENDS_AT`), if they train: how long that may take is the plan's to say. In any other
+    phase, once no more are missing than the plan expects to vanish, as long again as the others
+    have taken: who is not half as fast has most likely gone.
+    """
+
+    def __init__(self, conditions: MaskedRound, phase: Phase, asked: int) -> None:
+        masking = conditions.plan.masking
+        vanishing = 0 if masking is None else int(masking.dropout * asked)
+        self._enough = asked if phase is Phase.UPLOAD else asked - vanishing
+        self._clock = conditions.clock
+        self._began = self._clock.monotonic()
+        self._until: float | None = None
+
+    def lasts(self, answered: int) -> bool:
+        """Whether to go on waiting after so many answers."""
+        now = self._clock.monotonic()
+        if self._until is None and answered >= self._enough:
+            self._until = now + max(now - self._began, _LEAST_GRACE_SECONDS)
+        return self._until is None or now < self._until
+
+
 @dataclass(slots=True)
 class _Attempt:
     """One attempt under way: its groups that are not lost, and what was counted."""
@@ -155,9 +180,11 @@ class _Attempt:
         answered = up = 0
         # Once all vectors are in, a threshold of answers is enough.
         needed = minimum if phase <= Phase.UPLOAD else 0
+        patience = _Patience(conditions, phase, len(asked))
 
         def go_on(unanswered: int) -> bool:
-            return answered + unanswered >= needed and conditions.permitted()
+            reachable = answered + unanswered >= needed
+            return reachable and patience.lasts(answered) and conditions.permitted()
 
         for node_id, reply in receive(
             conditions.grid,

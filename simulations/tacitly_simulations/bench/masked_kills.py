@@ -26,6 +26,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -63,6 +64,7 @@ from tacitly_simulations.demo.deployment import Agent, Deployment
 _PROGRAM: Final = "tacitly_simulations.bench.masked_agent"
 _EVENTS: Final = 2_000
 _LOOK_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 2.0
 _PATIENCE_SECONDS: Final = 1_800.0
 
 Attempt = tuple[int, int]
@@ -189,7 +191,8 @@ def run(
     with Deployment.create(root, plan, initial) as deployment:
         names = [f"machine-{number:02d}" for number in range(1, agents + 1)]
         with ThreadPoolExecutor() as pool:
-            list(pool.map(deployment.add_agent, names, (person.events for person in people)))
+            add = partial(deployment.add_agent, poll_seconds=_POLL_SECONDS)
+            list(pool.map(add, names, (person.events for person in people)))
         report(f"{agents} agents are enrolled")
         deployment.start_agents(program=_PROGRAM)
         killer = Killer(deployment, share, rng, tally)
