@@ -100,7 +100,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     epsilon: float | None
-    bits: int | None
+    bits: int | None = None
     top1: float
     top3: float
     perplexity: float

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import dp_accounting
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tacitly_common.accounting.adversaries import Holds, RecordGuarantee, adversaries
@@ -17,7 +17,7 @@ from tacitly_common.errors import ValidationError
 DELTA = 1e-6
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.decimals(Decimal(1), Decimal(20), places=3),
     st.integers(1, 30),
@@ -61,7 +61,7 @@ def test_what_does_not_need_masks_any_more_holds_today() -> None:
     assert rows[3].name == "whoever broke the secure aggregation"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.decimals(Decimal(1), Decimal(20), places=3),
     st.integers(4, 400),

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr
@@ -82,7 +82,7 @@ plans = st.builds(
 
 
 @given(plans, st.integers(0, 2**32 - 1), st.floats(-6, 6))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_no_update_is_longer_after_rounding_than_what_is_accounted_for(
     plan: CampaignPlan, seed: int, magnitude: float
 ) -> None:
@@ -124,7 +124,7 @@ def test_rounding_has_no_bias() -> None:
 
 
 @given(plans, st.integers(0, 2**32 - 1), st.integers(1, 100))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 def test_a_sum_of_residues_decodes_to_what_was_added(
     plan: CampaignPlan, seed: int, round_number: int
 ) -> None:
@@ -192,7 +192,7 @@ def test_a_residue_outside_the_field_is_out_of_bounds() -> None:
 
 
 @given(st.integers(1, 300), st.integers(0, 2**32 - 1))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_a_rotation_keeps_lengths_and_is_undone(d: int, seed: int) -> None:
     vector = np.random.default_rng(seed).normal(size=d)
     rotated = rotate(vector, SEED)
@@ -340,6 +340,7 @@ def test_the_difference_from_a_post_processed_gaussian_is_too_small_to_matter() 
     st.integers(1, 2**40),
     st.integers(2, 10**6),
 )
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_the_fewest_shares_make_all_of_the_noise_and_hardly_more(
     z: Decimal, bound: int, minimum: int
 ) -> None:

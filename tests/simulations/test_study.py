@@ -72,7 +72,7 @@ def test_prints_one_json_document_with_every_method(writers: Path) -> None:
         ("federated, subject level", 4.0),
     ]
     for row in report["rows"]:
-        assert set(row) == {"method", "epsilon", "top1", "top3", "perplexity"}
+        assert set(row) == {"method", "epsilon", "bits", "top1", "top3", "perplexity"}
         assert 0 <= row["top1"] <= row["top3"] <= 1 <= row["perplexity"]
     score = {row["method"]: row["top1"] for row in report["rows"]}
     assert score["5-gram"] == 1.0
