@@ -26,6 +26,7 @@ from tacitly_client.node.connection import Connection, Instruction
 from tacitly_client.node.egress import Address, SealedReply
 from tacitly_client.node.egress_journal import EgressJournal
 from tacitly_client.node.identity import create_node_key, load_node_key, public_pem
+from tacitly_client.node.masked import MaskedAttempts
 from tacitly_client.node.policy import Offer, agreement
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
 from tacitly_common.campaign import CampaignPlan, PlanError
@@ -285,7 +286,7 @@ class ScriptedConnection:
             raise result
         return result
 
-    def expect(self, *, model_bytes: int) -> None:
+    def expect(self, *, array_bytes: int) -> None:
         pass
 
     def connect(self) -> None:
@@ -332,9 +333,14 @@ def waits_of(tmp_path: Path, connection: ScriptedConnection, turns: int) -> list
         lambda _plan: NoTrainer(),  # type: ignore[arg-type, return-value]
         EgressJournal(tmp_path / "egress.jsonl"),
         Pause(wait, lambda: now[0]),
+        masked_of=no_masks,
         uniform=lambda _low, high: high,
     ).run()
     return waits
+
+
+def no_masks(_plan: CampaignPlan) -> MaskedAttempts:
+    raise AssertionError
 
 
 class NoTrainer:
