@@ -41,6 +41,8 @@ from tacitly_common.accounting.subject import epsilon_of, nano_rho_per_participa
 from tacitly_common.errors import TacitlyError
 from tacitly_common.mechanisms.field import field_bits, flattened_over
 from tacitly_common.model_config import ModelConfig
+from tacitly_common.secagg.graph import graph_parameters
+from tacitly_common.secagg.terms import GroupTooSmallError
 from tacitly_common.validation import (
     calendar_months,
     in_range,
@@ -483,8 +485,8 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"{'absent' if self.masking is None else 'present'}; masking comes with the "
                 "encoding rounded_gaussian, and only with it"
             )
-        sums = self.masked_sums
-        if sums is None:
+        masking, sums = self.masking, self.masked_sums
+        if masking is None or sums is None:
             return
         if self.share_steps < SMALLEST_SHARE_STD:
             raise PlanError(
@@ -506,6 +508,15 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"{sums.groups} groups with a minimum of {self.cohort.minimum} answers leave "
                 "groups of one; raise masking.group_size"
             )
+        try:
+            graph_parameters(
+                sums.largest_group,
+                masking.dropout,
+                masking.corruption,
+                masking.failure_bits,
+            )
+        except GroupTooSmallError as error:
+            raise PlanError(str(error)) from None
 
 
 def make_plan(**fields: Any) -> CampaignPlan:

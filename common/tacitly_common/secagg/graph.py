@@ -40,7 +40,7 @@ from tacitly_common.secagg.terms import GroupTooSmallError
 
 _GRINDING_BITS: Final = 48
 # A mask more costs a device less than a millisecond for a million coordinates.
-_COMPLETE: Final = 100
+COMPLETE_UP_TO: Final = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,10 @@ def graph_parameters(
 
     # Twice this number is k; size // 2 stands for everybody.
     low, high = 1, size // 2
-    while size > _COMPLETE and low < high:
+    while size > COMPLETE_UP_TO and low < high:
         middle = (low + high) // 2
         low, high = (low, middle) if threshold(2 * middle) else (middle + 1, high)
-    if size > _COMPLETE and 2 * low < others:
+    if size > COMPLETE_UP_TO and 2 * low < others:
         return GraphParameters(2 * low, threshold(2 * low))
     found = _threshold(others, colluding, vanishing)
     if size < 2 or not found:

@@ -16,9 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from tacitly_common.accounting.masked_sums import LARGEST_GROUP
 from tacitly_common.secagg.keys import agree
 from tacitly_common.secagg.messages import Advert, Roster, to_bitmap
-from tacitly_common.secagg.terms import LARGEST_GROUP, GroupTerms, SecaggError, digest
+from tacitly_common.secagg.terms import GroupTerms, SecaggError, digest
 
 _ADVERT: Final = b"tacitly masking advert\0"
 _SURVIVORS: Final = b"tacitly masking survivors\0"

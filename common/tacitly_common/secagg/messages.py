@@ -19,9 +19,10 @@ from typing import Annotated, Final, TypeVar
 import msgspec
 from msgspec import Meta
 
+from tacitly_common.accounting.masked_sums import LARGEST_GROUP
 from tacitly_common.secagg.keys import KEY_BYTES, SEAL_BYTES
 from tacitly_common.secagg.sharing import SHARE_BYTES
-from tacitly_common.secagg.terms import LARGEST_GROUP, SecaggError
+from tacitly_common.secagg.terms import SecaggError
 
 SHARE_PAIR_BYTES: Final = 2 * SHARE_BYTES
 _SEALED: Final = SHARE_PAIR_BYTES + SEAL_BYTES

@@ -11,10 +11,10 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Final
 
+from tacitly_common.accounting.masked_sums import LARGEST_GROUP, LARGEST_SHARE
 from tacitly_common.errors import TacitlyError
 from tacitly_common.validation import in_range, sha256_hex
 
-LARGEST_GROUP: Final = 1_024
 LARGEST_FIELD_BITS: Final = 32
 _PROTOCOL: Final = b"tacitly secure aggregation 1"
 
@@ -60,7 +60,7 @@ class GroupTerms:
         in_range(2, LARGEST_GROUP, minimum=self.minimum)
         in_range(1, 2**31 - 1, coordinates=self.coordinates)
         in_range(1, LARGEST_FIELD_BITS, field_bits=self.field_bits)
-        in_range(0, Decimal("0.49"), dropout=self.dropout, corruption=self.corruption)
+        in_range(0, LARGEST_SHARE, dropout=self.dropout, corruption=self.corruption)
         in_range(1, 128, failure_bits=self.failure_bits)
 
     @cached_property
