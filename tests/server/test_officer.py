@@ -101,6 +101,7 @@ def test_solve_shows_every_row_and_the_width_of_sums_under_masks() -> None:
     assert masked["coordinate_bits"] == 19
     assert masked["update_bytes"] == 19 * 100_000 // 8
     assert 1 < masked["norm_growth"] < 1.002
+    assert masked["threshold"] > masked["neighbours"] / 2
     spent = answer["worst_person_nano_rho"]
     epsilons = {row["name"]: row["epsilon"] for row in answer["adversaries"]}
     # 20 colluders among 150 answers leave 130 shares of noise; a broken protocol leaves one.
@@ -128,6 +129,10 @@ def test_what_the_masks_are_not_made_for_is_said_with_the_fix() -> None:
     assert [(one["code"], one["fix"]) for one in answer["warnings"]] == [
         ("dropout_loses_rounds", "lower the minimum to 160 (more noise each), or ask more"),
         ("masks_do_not_hold", "plan for a corruption of 0.3"),
+        (
+            "ring_can_be_cut",
+            "take groups of at most 100, or a server that is not to be doubted so far",
+        ),
     ]
 
 
