@@ -395,6 +395,10 @@ def test_a_masked_plan_is_read_back() -> None:
             "at most 1024 are possible; lower masking.group_size",
         ),
         ({"masking": masking(group_size=2)}, "groups of one; raise masking.group_size"),
+        (
+            {"masking": masking(dropout=Decimal("0.4"), corruption=Decimal("0.4"))},
+            "has no threshold at which",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_refused_with_the_fix(
