@@ -40,7 +40,7 @@ _LEAST_GRACE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedRound:
-    """What an attempt runs on. It `began` then on the clock; certificates are judged as of `now`."""
+    """What an attempt runs on. It `began` then on the clock; certificates hold as of `now`."""
 
     grid: Grid
     plan: CampaignPlan
