@@ -167,6 +167,23 @@ def test_a_malformed_step_costs_its_own_device_alone(
     assert receipt.usable == (8 if phase > Phase.UPLOAD else 7)
 
 
+def test_who_gives_a_wrong_share_in_the_end_is_counted_and_changes_nothing(tmp_path: Path) -> None:
+    lab = MaskedLab(tmp_path)
+    device = lab.devices[1]
+
+    def lying(message: Message, phase: Phase) -> Iterable[Delivery]:
+        answer = device.answer(message)
+        if phase is Phase.UNMASK:
+            answer = corrupted(answer, lambda told: told[:-1] + bytes([told[-1] ^ 1]))
+        return [Delivery(answer)]
+
+    device.answers = lying
+    lab.run()
+    (receipt,) = lab.receipts
+    assert (receipt.usable, receipt.refusals) == (8, {"wrong_share": 1})
+    check_model(lab, list(lab.devices))
+
+
 def test_a_group_without_enough_survivors_is_lost_alone(tmp_path: Path) -> None:
     lab = MaskedLab(tmp_path)
     mates: list[int] = []

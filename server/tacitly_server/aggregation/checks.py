@@ -45,6 +45,7 @@ class Refusal(StrEnum):
     WRONG_TYPE = "wrong_type"
     WRONG_ATTEMPT = "wrong_attempt"
     NORM_TOO_LARGE = "norm_too_large"
+    WRONG_SHARE = "wrong_share"
     GROUP_NORM_TOO_LARGE = "group_norm_too_large"
 
 

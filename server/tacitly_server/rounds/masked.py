@@ -40,7 +40,7 @@ _LEAST_GRACE_SECONDS: Final = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MaskedRound:
-    """What an attempt at a round runs on. `until` is the attempt's deadline on the clock."""
+    """What an attempt runs on. It `began` then on the clock; certificates hold as of `now`."""
 
     grid: Grid
     plan: CampaignPlan
@@ -226,8 +226,11 @@ class _Attempt:
 
     def add_up(self) -> None:
         """Take the masks off each group's sum, and add those that can be honest."""
-        plan, answers = self.conditions.plan, self.answers
-        for unmasked in self.close(GroupRound.finish).values():
+        plan, answers, groups = self.conditions.plan, self.answers, self.alive
+        sums = self.close(GroupRound.finish)
+        if liars := sum(len(group.liars) for group in groups):
+            answers.refusals[Refusal.WRONG_SHARE] += liars
+        for unmasked in sums.values():
             total, count = centred(unmasked.total, plan), len(unmasked.contributors)
             answers.groups_unmasked += 1
             if float(np.linalg.norm(total.astype(np.float64))) > group_norm_bound(plan, count):
