@@ -34,7 +34,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tacitly_client.training.local import PlainSettings, train_without_privacy
+from tacitly_client.training.baseline import PlainSettings
+from tacitly_client.training.local import train_without_privacy
 from tacitly_client.training.windows import split_by_time, training_windows
 from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.campaign import (
@@ -58,7 +59,8 @@ from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
 from tacitly_server.rounds.optimizer import apply
 from tacitly_server.rounds.receipts import Receipt, model_sha256
-from tacitly_simulations.engines.flower import Privacy, simulate
+from tacitly_simulations.engines.flower import simulate
+from tacitly_simulations.engines.privacy import Privacy
 from tacitly_simulations.ngram import NgramScore, pooled_ngram
 from tacitly_simulations.population import Client, public_stream, token_plan
 from tacitly_simulations.study_settings import (

@@ -11,13 +11,18 @@ import torch
 from numpy.typing import NDArray
 
 from plans import small_plan
-from tacitly_client.training.local import PlainSettings, train_without_privacy
+from tacitly_client.training.baseline import PlainSettings
+from tacitly_client.training.local import train_without_privacy
 from tacitly_client.training.windows import training_windows
 from tacitly_common.campaign import CampaignPlan, revise
 from tacitly_common.model import initial_vector
 from tacitly_server.rounds import optimizer
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256
-from tacitly_simulations.engines.flower import Privacy, simulate
+from tacitly_simulations.engines import batched as batched_engine
+from tacitly_simulations.engines.client_file import SimulatedClients, write_clients
+from tacitly_simulations.engines.flower import simulate
+from tacitly_simulations.engines.privacy import Privacy
+from tacitly_simulations.engines.trainers import Work
 
 LOCAL = PlainSettings(epochs=1, batch_windows=4, learning_rate=0.5)
 STREAMS = [np.random.default_rng(seed).integers(2, 11, 200) for seed in range(3)]
@@ -74,4 +79,16 @@ def test_rounds_without_noise_are_the_plain_loop(
         model = optimizer.apply(plan.model, model, np.mean(updates, axis=0, dtype=np.float64))
     np.testing.assert_allclose(result.model, model, atol=1e-4)
     assert capfd.readouterr().out == ""
+
+    write_clients(
+        tmp_path / "clients.npy", [training_windows(stream, plan.record) for stream in STREAMS]
+    )
+    batched = batched_engine.simulate(
+        tmp_path / "batched",
+        Work(plan, Privacy.NONE, LOCAL, seed=5),
+        start,
+        SimulatedClients(tmp_path / "clients.npy", len(STREAMS), seed=5),
+        processes=1,
+    )
+    np.testing.assert_allclose(batched.model, result.model, atol=1e-6)
     gc.collect()

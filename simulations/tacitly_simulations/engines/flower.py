@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -23,7 +22,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
-from tacitly_client.training.local import PlainSettings, train, train_without_privacy
+from tacitly_client.training.baseline import PlainSettings
+from tacitly_client.training.local import train, train_without_privacy
 from tacitly_client.training.windows import training_windows
 from tacitly_common.campaign import CampaignPlan, read_plan
 from tacitly_common.mechanisms.gaussian import (
@@ -40,27 +40,9 @@ from tacitly_server.rounds.campaign import Campaign, run_campaign
 from tacitly_server.rounds.checkpoint import read_checkpoint
 from tacitly_server.rounds.permit import without_officers
 from tacitly_server.rounds.receipts import Receipt, read_receipts
+from tacitly_simulations.engines.privacy import Privacy
 
 _PARTITION: Final = "partition-id"
-
-
-class Privacy(StrEnum):
-    """Which of the two levels of noise a simulated client adds. Every level clips to C."""
-
-    NONE = "none"
-    SUBJECT = "subject"
-    RECORD = "record"
-    SUBJECT_AND_RECORD = "subject and record"
-
-    @property
-    def protects_records(self) -> bool:
-        """DP-SGD runs inside the device."""
-        return self in (Privacy.RECORD, Privacy.SUBJECT_AND_RECORD)
-
-    @property
-    def protects_subjects(self) -> bool:
-        """The update is noised before it leaves the device."""
-        return self in (Privacy.SUBJECT, Privacy.SUBJECT_AND_RECORD)
 
 
 @dataclass(frozen=True, slots=True)
