@@ -175,7 +175,7 @@ def test_participation_limits_hold_and_selection_is_uniform(
             plan.participation, per_campaign=2, per_epoch=2, minimum_gap_rounds=2
         ),
     )
-    with pytest.raises(CampaignEndedError, match="2 clients of 4"):
+    with pytest.raises(CampaignEndedError, match="2 clients of 4 were there"):
         # 9 clients with 2 participations each are 18 = 4·4 + 2.
         simulate(
             tmp_path / "run",

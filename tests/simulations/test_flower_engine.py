@@ -46,16 +46,13 @@ def test_rounds_without_noise_are_the_plain_loop(
     torch.set_num_threads(1)
     start = initial_vector(small_plan().model, 0)
     plan, seen = plan_of_three(start), list[Receipt]()
+    write_clients(
+        tmp_path / "clients.npy", [training_windows(stream, plan.record) for stream in STREAMS]
+    )
+    clients = SimulatedClients(tmp_path / "clients.npy", len(STREAMS), seed=5)
+    work = Work(plan, Privacy.NONE, LOCAL, seed=5)
     result = simulate(
-        tmp_path / "campaign",
-        plan,
-        start,
-        STREAMS,
-        privacy=Privacy.NONE,
-        local=LOCAL,
-        seed=5,
-        processes=2,
-        on_round=seen.append,
+        tmp_path / "campaign", work, start, clients, processes=2, on_round=seen.append
     )
     assert [(r.round, r.usable, r.outcome) for r in result.receipts] == [
         (1, 3, Outcome.RELEASED),
@@ -80,15 +77,6 @@ def test_rounds_without_noise_are_the_plain_loop(
     np.testing.assert_allclose(result.model, model, atol=1e-4)
     assert capfd.readouterr().out == ""
 
-    write_clients(
-        tmp_path / "clients.npy", [training_windows(stream, plan.record) for stream in STREAMS]
-    )
-    batched = batched_engine.simulate(
-        tmp_path / "batched",
-        Work(plan, Privacy.NONE, LOCAL, seed=5),
-        start,
-        SimulatedClients(tmp_path / "clients.npy", len(STREAMS), seed=5),
-        processes=1,
-    )
+    batched = batched_engine.simulate(tmp_path / "batched", work, start, clients, processes=1)
     np.testing.assert_allclose(batched.model, result.model, atol=1e-6)
     gc.collect()

@@ -102,8 +102,8 @@ def simulate(
             on_round(receipt)
             if attempt >= plan.stop.lost_in_a_row and receipt.outcome is Outcome.LOST:
                 raise CampaignEndedError(
-                    f"round {receipt.round} was lost {attempt} times in a row: it had {receipt.usable} "
-                    f"clients of {plan.cohort.minimum}; plan for fewer, or let more take part"
+                    f"round {receipt.round} was lost {attempt} times: {receipt.usable} clients "
+                    f"of {plan.cohort.minimum} were there; plan for fewer, or let more take part"
                 )
     return Simulated(state.model, receipts)
 

@@ -3,16 +3,15 @@
 The server side is `tacitly_server`'s own campaign loop: selection, charging, streaming sum,
 checks, optimiser, checkpoints, receipts. The client side is the device's own training and
 mechanism. What is left out is the transport, the device's process boundaries, and the officers: no
-grant is given and none is looked at. What the lab adds is that noise can be left off (`Privacy`),
-which no device offers.
+grant is given and none is looked at. What the lab adds is that noise can be left off
+(`privacy.py`), which no device offers.
 """
 
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +21,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
-from tacitly_client.training.baseline import PlainSettings
 from tacitly_client.training.local import train, train_without_privacy
-from tacitly_client.training.windows import training_windows
-from tacitly_common.campaign import CampaignPlan, read_plan
+from tacitly_common.campaign import read_plan
 from tacitly_common.mechanisms.gaussian import (
     release,
     release_without_noise,
@@ -40,47 +37,36 @@ from tacitly_server.rounds.campaign import Campaign, run_campaign
 from tacitly_server.rounds.checkpoint import read_checkpoint
 from tacitly_server.rounds.permit import without_officers
 from tacitly_server.rounds.receipts import Receipt, read_receipts
-from tacitly_simulations.engines.privacy import Privacy
+from tacitly_simulations.engines.batched import Simulated
+from tacitly_simulations.engines.client_file import SimulatedClients
+from tacitly_simulations.engines.trainers import Work
 
 _PARTITION: Final = "partition-id"
 
 
-@dataclass(frozen=True, slots=True)
-class Simulated:
-    """The last released model, float32[parameters], and every receipt."""
-
-    model: NDArray[np.float32]
-    receipts: list[Receipt]
-
-
 def simulate(
     directory: Path,
-    plan: CampaignPlan,
+    work: Work,
     model: NDArray[np.float32],
-    streams: Sequence[NDArray[np.int64]],
+    clients: SimulatedClients,
     *,
-    privacy: Privacy,
-    local: PlainSettings,
-    seed: int,
     processes: int,
     on_round: Callable[[Receipt], None] = lambda _receipt: None,
 ) -> Simulated:
-    """Run a campaign with one simulated client for each stream of training tokens.
+    """Run a campaign with one Flower client for each of `clients`.
 
-    `directory` is a new one; it holds plan, windows, ledger and checkpoints. `local` is how a
-    client trains where the record level is off; with it, the plan's DP-SGD runs.
-    `seed` orders the minibatches; noise is drawn from a secure source and cannot be seeded.
+    `directory` is a new one; it holds plan, ledger and checkpoints. The seed of `work` orders the
+    minibatches; noise is drawn from a secure source and cannot be seeded.
     """
+    plan = work.plan
     campaign = CampaignDirectory(directory)
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     campaign.plan.write_bytes(plan.to_json())
     np.save(campaign.initial_model, model)
-    for index, stream in enumerate(streams):
-        np.save(_windows_file(directory, index), training_windows(stream, plan.record))
     _run_flower(
         _server_app(directory, on_round),
-        _client_app(directory, privacy, local, seed),
-        clients=len(streams),
+        _client_app(work, clients),
+        clients=clients.count,
         processes=processes,
     )
     return Simulated(
@@ -114,7 +100,7 @@ def _server_app(directory: Path, on_round: Callable[[Receipt], None]) -> ServerA
     return app
 
 
-def _client_app(directory: Path, privacy: Privacy, local: PlainSettings, seed: int) -> ClientApp:
+def _client_app(work: Work, clients: SimulatedClients) -> ClientApp:
     app = ClientApp()
 
     @app.train()
@@ -122,28 +108,24 @@ def _client_app(directory: Path, privacy: Privacy, local: PlainSettings, seed: i
         import torch
 
         torch.set_num_threads(1)
-        plan = read_plan(CampaignDirectory(directory).plan)
+        plan = work.plan
         task, start = parse_train_content(message.content, parameters=plan.model.parameters)
         partition = int(context.node_config[_PARTITION])
-        windows = np.load(_windows_file(directory, partition))
-        if privacy.protects_records:
+        windows = clients.open().windows(partition)
+        if work.privacy.protects_records:
             update = train(plan, start, windows, rng=secure_generator())
         else:
-            rng = np.random.default_rng((seed, task.round, task.attempt, partition))
-            update = train_without_privacy(plan.model, start, windows, local, rng)
+            rng = np.random.default_rng((work.seed, task.round, task.attempt, partition))
+            update = train_without_privacy(plan.model, start, windows, work.local, rng)
         encoded = (
             release(update, plan, secure_generator())
-            if privacy.protects_subjects
+            if work.privacy.protects_subjects
             else release_without_noise(update, plan)
         )
         reply = Reply(task.round, task.attempt, ReplyCode.OK, encoded)
         return Message(reply_content(reply), reply_to=message)
 
     return app
-
-
-def _windows_file(directory: Path, partition: int) -> Path:
-    return directory / f"windows-{partition}.npy"
 
 
 def _run_flower(server: ServerApp, client: ClientApp, *, clients: int, processes: int) -> None:
