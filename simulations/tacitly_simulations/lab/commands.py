@@ -94,24 +94,21 @@ def _print(results: Results, form: str) -> None:
     axes = list(averaged[0].axes)
     for axis in axes:
         table.add_column(axis.partition(".")[2])
-    for name in ("ε", "clients", "cohort", "top-1", "top-3", "perplexity", "worst tenth"):
-        table.add_column(name, justify="right")
+    for name in ("top-1", "top-3", "perplexity", "worst tenth"):
+        table.add_column(name, justify="right", no_wrap=True)
     for mean in averaged:
-        row = mean.first
         shares = []
         for figure in ("top1", "top3", "top1_worst_decile"):
             value, deviation = mean.of(figure)
             shares.append(f"{100 * value:.1f} ± {100 * deviation:.1f} %")
         table.add_row(
             *mean.axes.values(),
-            "none" if row.epsilon is None else f"{row.epsilon:g}",
-            f"{row.clients:,}{'*' if row.resampled else ''}",
-            f"{row.cohort:,}",
             *shares[:2],
             f"{mean.of('perplexity')[0]:.2f}",
             shares[2],
         )
-    console = Console()
-    console.print(table)
+    first = results.rows[0]
+    table.caption = f"{first.data}: {first.persons} recorded persons"
     if any(row.resampled for row in results.rows):
-        console.print("* more clients than recorded persons: the rest is resampled from them")
+        table.caption += "; clients beyond them are resampled from them"
+    Console().print(table)

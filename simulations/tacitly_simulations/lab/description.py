@@ -258,9 +258,7 @@ def read_study(path: Path) -> Study:
     except OSError as error:
         raise StudyError(f"{path}: {error.strerror}; name an existing study") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise StudyError(
-            f"{path}: no TOML: {error}; write it as docs/simulations.md shows"
-        ) from None
+        raise StudyError(f"{path}: not TOML: {error}; see docs/simulations.md") from None
     try:
         study = msgspec.convert(document, Study)
     except msgspec.ValidationError as error:

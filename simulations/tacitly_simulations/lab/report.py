@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 _PAGE: Final = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{{ results.study }}</title><style>
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 62em; margin: 2em auto; padding: 0 1em;
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; padding: 0 1em;
        color: #222 }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }
 th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right }
-th:first-child, td:first-child { text-align: left } th { border-bottom: 2px solid #888 }
+td { white-space: nowrap } th:first-child, td:first-child { text-align: left } th { border-bottom: 2px solid #888 }
 .note { background: #fff4d6; padding: .5em 1em; border-left: 4px solid #d9a400 }
 dt { font-weight: 600 } dd { margin: 0 0 .4em 0; overflow-wrap: anywhere } svg { max-width: 100% }
 </style></head><body>
@@ -151,6 +151,8 @@ def _curve(
     linestyle: str = "-",
 ) -> str:
     """Means with their deviations as bars; the colour they have."""
+    from matplotlib.colors import to_hex
+
     values = [mean.of(figure) for mean in curve]
     drawn = axes.errorbar(
         places,
@@ -162,4 +164,4 @@ def _curve(
         color=color,
         linestyle=linestyle,
     )
-    return str(drawn.lines[0].get_color())
+    return to_hex(drawn.lines[0].get_color())
