@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 
 from tacitly_client.training.windows import training_windows
 from tacitly_common.campaign import TokenPlan
-from tacitly_common.model import initial_vector
-from tacitly_common.model_config import ModelConfig
+from tacitly_common.model_config import ModelConfig, initial_vector
 from tacitly_simulations.population import public_stream
 from tacitly_simulations.study_settings import ALL_RECORDS, PRETRAINING, Start
 

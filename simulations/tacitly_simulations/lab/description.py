@@ -49,7 +49,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """A section of the file."""
 
 
-class DataPart(Part):
+class DataPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Whose interaction is learned. `directory` is relative to the study's file."""
 
     name: str
@@ -66,7 +66,7 @@ class DataPart(Part):
             in_range(5, 1_000_000_000, least_tokens=self.least_tokens)
 
 
-class PopulationPart(Part):
+class PopulationPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How many clients there are: the recorded persons, beyond them resampled ones."""
 
     clients: int | None = None
@@ -84,7 +84,7 @@ class PopulationPart(Part):
         return Availability(online=self.online, diurnal=self.diurnal, dropout=self.dropout)
 
 
-class ModelPart(Part):
+class ModelPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`train` names the tensors that train; all if empty."""
 
     embedding: int = 32
@@ -93,7 +93,7 @@ class ModelPart(Part):
     start: Start = Start.RANDOM
 
 
-class PlanPart(Part):
+class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The campaign. `epsilon = "none"`: no subject-level noise; `clip_norm = "none"`: no clip.
 
     `cohort` is everybody and `participations` one for each round, if left out.
@@ -131,7 +131,7 @@ class PlanPart(Part):
             )
 
 
-class LocalPart(Part):
+class LocalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a client trains where the record level is off. `proximal` is FedProx's μ."""
 
     window_tokens: int = 48
@@ -156,7 +156,7 @@ class LocalPart(Part):
         )
 
 
-class RecordPart(Part):
+class RecordPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """DP-SGD inside the device, where the plan turns it on."""
 
     max_windows: int = 400
@@ -167,7 +167,7 @@ class RecordPart(Part):
     learning_rate: float = 0.2
 
 
-class Point(Part):
+class Point(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One run: a setting and a seed. `axes` are the swept fields and their values here."""
 
     engine: Engine
@@ -194,7 +194,7 @@ class Point(Part):
         return ", ".join([*parts, f"seed {self.seed}"])
 
 
-class Study(Part):
+class Study(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The whole file."""
 
     name: str

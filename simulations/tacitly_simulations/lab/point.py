@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 import numpy as np
@@ -29,7 +29,6 @@ from tacitly_common.campaign import (
     make_plan,
 )
 from tacitly_common.errors import ValidationError
-from tacitly_common.evaluation import NOTHING, Evaluation, evaluate_each
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
@@ -42,6 +41,9 @@ from tacitly_simulations.lab.description import Engine, Point, shown
 from tacitly_simulations.population import Client, token_plan
 from tacitly_simulations.start_model import start_model
 from tacitly_simulations.study_settings import largest_delta
+
+if TYPE_CHECKING:
+    from tacitly_common.evaluation import Evaluation
 
 _NO_CLIP: Final = Decimal(1_000)  # no update comes near it
 _GRID_BITS: Final = 24
@@ -156,6 +158,12 @@ def run_point(
         simulated = flower.simulate(
             directory / "run", work, start, clients, processes=processes, on_round=on_round
         )
+    # Only now: until here this process needs no torch, which takes 150 MB.
+    import torch
+
+    from tacitly_common.evaluation import evaluate_each
+
+    torch.set_num_threads(1)
     newer = [held_out for _, held_out in people.parts()]
     scores = evaluate_each(model, simulated.model, newer)
     return _row(point, people, plan, clients, simulated.receipts, simulated.model, scores)
@@ -174,8 +182,10 @@ def _row(
     clients: SimulatedClients,
     receipts: Sequence[Receipt],
     model: NDArray[np.float32],
-    scores: Sequence[Evaluation],
+    scores: Sequence["Evaluation"],
 ) -> Row:
+    from tacitly_common.evaluation import NOTHING
+
     epsilon = None if point.plan.epsilon == "none" else point.plan.epsilon
     private = epsilon is not None
     whole = sum(scores, NOTHING)

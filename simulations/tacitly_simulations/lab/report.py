@@ -19,7 +19,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 70em; margin: 2em auto; 
        color: #222 }
 table { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums }
 th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right }
-td { white-space: nowrap } th:first-child, td:first-child { text-align: left } th { border-bottom: 2px solid #888 }
+td { white-space: nowrap } th { border-bottom: 2px solid #888 }
+th:first-child, td:first-child { text-align: left }
 .note { background: #fff4d6; padding: .5em 1em; border-left: 4px solid #d9a400 }
 dt { font-weight: 600 } dd { margin: 0 0 .4em 0; overflow-wrap: anywhere } svg { max-width: 100% }
 </style></head><body>

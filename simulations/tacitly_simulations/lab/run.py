@@ -64,9 +64,6 @@ def run_study(
         StudyError: `out` holds another study, or one on other data.
         DatasetError, ValidationError, CampaignEndedError: see `run_point`.
     """
-    import torch
-
-    torch.set_num_threads(1)
     if not study.data.directory:
         raise StudyError("data.directory is missing; write it in the study or give --data-dir")
     data = Path(study.data.directory)
