@@ -23,19 +23,11 @@ from tacitly_common.model_config import ModelConfig
 from tacitly_common.vocabulary import START
 from tacitly_simulations.engines.stacked import Buffers, clipped_gradient_sums
 
-# What is in memory together: some 7 KB a token at a hidden size of 128. Of no other effect than
-# on speed, but for the last bit of a float, so that these are constants and no settings.
-_TOKENS_OF_A_BLOCK: Final = 4_096
+# What is in memory together, some 7 KB a token at a hidden size of 128; larger batches are summed
+# in parts. It is no setting: it decides the last bit of a float.
 _TOKENS_AT_ONCE: Final = 8_192
-_MOST_CLIENTS: Final = 16
 
 Windows = NDArray[np.int64]
-
-
-def clients_of_a_block(window_tokens: int, batch_windows: float) -> int:
-    """How many clients a block should have: fewer where a batch of theirs is large."""
-    fitting = _TOKENS_OF_A_BLOCK / (window_tokens * batch_windows)
-    return int(min(max(fitting, 1), _MOST_CLIENTS))
 
 
 def train_block(

@@ -33,6 +33,9 @@ from tacitly_common.mechanisms.gaussian import clip_l2
 from tacitly_simulations.engines.client_file import SimulatedClients
 from tacitly_simulations.engines.privacy import Privacy
 
+# Half of what `block.py` computes at once, and no setting either.
+_TOKENS_OF_A_BLOCK: Final = 4_096
+_MOST_CLIENTS: Final = 16
 _BLOCKS_OF_A_TASK: Final = 2
 _TASKS_AHEAD: Final = 2  # for each process: enough that none waits, few enough to hold in memory
 _MOST_RESTARTS: Final = 3
@@ -60,6 +63,12 @@ class Work:
         if self.privacy.protects_records:
             return self.plan.record.expected_batch_windows
         return self.local.batch_windows
+
+
+def clients_of_a_block(window_tokens: int, batch_windows: float) -> int:
+    """How many clients a block should have: fewer where a batch of theirs is large."""
+    fitting = _TOKENS_OF_A_BLOCK / (window_tokens * batch_windows)
+    return int(min(max(fitting, 1), _MOST_CLIENTS))
 
 
 def blocks_of(members: Iterable[int], counts: NDArray[np.int64], size: int) -> list[Block]:
@@ -133,8 +142,6 @@ class Trainers:
         attempt: int,
         members: Sequence[int],
     ) -> Iterator[tuple[list[Block], _Result]]:
-        from tacitly_simulations.engines.block import clients_of_a_block
-
         plan = self.work.plan
         size = clients_of_a_block(plan.record.window_tokens, self.work.batch_windows)
         blocks = blocks_of(members, self.clients.counts, size)
