@@ -78,5 +78,6 @@ def test_rounds_without_noise_are_the_plain_loop(
     assert capfd.readouterr().out == ""
 
     batched = batched_engine.simulate(tmp_path / "batched", work, start, clients, processes=1)
-    np.testing.assert_allclose(batched.model, result.model, atol=1e-6)
+    # A float's last bit may round to the next point of the grid.
+    np.testing.assert_allclose(batched.model, result.model, atol=2 * plan.grid_step)
     gc.collect()
