@@ -15,7 +15,7 @@ from tacitly_client.home import AgentHome, read_settings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
 from tacitly_client.store import EventStore
 from tacitly_client.training.attempt import answer
-from tacitly_client.training.local import TrainingError
+from tacitly_client.training.baseline import TrainingError
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import Job
 from tacitly_common.accounting.record import NO_RDP, compose, epsilon_of_rdp, rdp_of_steps
