@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.mechanisms.gaussian import decode_mean
 from tacitly_server.home import CampaignDirectory
 from tacitly_server.rounds import optimizer
@@ -74,8 +74,13 @@ def simulate(
 
     Raises:
         CampaignEndedError: too many attempts in a row were lost.
+        ValidationError: the plan sums under masks; nothing here has the shape of what is masked.
     """
     plan = work.plan
+    if plan.masking is not None:
+        raise ValidationError(
+            "the batched engine adds up no residues; simulate a plan with masking on Flower's"
+        )
     home = CampaignDirectory(directory)
     directory.mkdir(parents=True, exist_ok=True)
     state = (
