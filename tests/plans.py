@@ -10,6 +10,7 @@ from tacitly_common.campaign import (
     Family,
     LegalBasis,
     Level,
+    MaskingPlan,
     ParticipationLimits,
     RecordMechanism,
     References,
@@ -65,3 +66,23 @@ def small_plan(*, participations: int = 10, **changes: Any) -> CampaignPlan:
         expires=datetime(2100, 1, 1, tzinfo=UTC),
     )
     return revise(plan, **changes)
+
+
+def masked_plan(**changes: Any) -> CampaignPlan:
+    """`small_plan` with sums under masks; `changes` replaces whole fields."""
+    masked: dict[str, Any] = {
+        "subject": SubjectMechanism(
+            clip_norm=Decimal("0.5"),
+            noise_multiplier=Decimal("3.78"),
+            encoding="rounded_gaussian",
+            grid_bits=12,
+        ),
+        "masking": MaskingPlan(
+            dropout=Decimal("0.25"),
+            corruption=Decimal("0.1"),
+            failure_bits=20,
+            group_size=8,
+            wrap_bits=40,
+        ),
+    }
+    return small_plan(**masked | changes)

@@ -19,14 +19,22 @@ import math
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
+from tacitly_common.accounting.masked_sums import MaskedSums, split
 from tacitly_common.accounting.record import LARGEST_EPSILON, LARGEST_NOISE, SMALLEST_NOISE
+from tacitly_common.accounting.rounded_gaussian import (
+    SMALLEST_SHARE_STD,
+    share_std,
+    squared_norm_bound,
+)
 from tacitly_common.accounting.subject import epsilon_of, nano_rho_per_participation
 from tacitly_common.errors import TacitlyError
+from tacitly_common.mechanisms.field import field_bits, flattened_over
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.validation import (
     calendar_months,
@@ -45,6 +53,8 @@ _LONGEST_REFERENCE: Final = 200
 _EPSILON_STEP: Final = Decimal("0.0001")
 # How much above the computed ε a plan may state it: scipy's last digits differ by machine.
 _EPSILON_SLACK: Final = Decimal("0.001")
+# Residues are summed in 32-bit words.
+_WIDEST_FIELD_BITS: Final = 32
 
 
 class PlanError(TacitlyError, ValueError):
@@ -113,17 +123,45 @@ class SubjectMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     The sum over the cohort carries Gaussian noise of standard deviation
     `noise_multiplier` x `clip_norm` in each coordinate, also when only the plan's minimum
     cohort answers. Coordinates travel as integers on a grid of `clip_norm` x 2^-`grid_bits`.
+
+    | encoding         | noise, and what leaves a device                                         |
+    |------------------|-------------------------------------------------------------------------|
+    | gaussian_grid    | Gaussian, then rounded; 32-bit integers (mechanisms/gaussian.py)        |
+    | rounded_gaussian | integers, summed under masks; residues (mechanisms/rounded_gaussian.py) |
     """
 
     clip_norm: Decimal
     noise_multiplier: Decimal
-    encoding: Literal["gaussian_grid"] = "gaussian_grid"
+    encoding: Literal["gaussian_grid", "rounded_gaussian"] = "gaussian_grid"
     grid_bits: int = 16
 
     def __post_init__(self) -> None:
         positive(clip_norm=self.clip_norm, noise_multiplier=self.noise_multiplier)
         in_range(Decimal("0.000001"), 1_000_000, noise_multiplier=self.noise_multiplier)
         in_range(8, 24, grid_bits=self.grid_bits)
+
+
+class MaskingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How answers are summed under masks, so that only sums are seen (tacitly_common/secagg).
+
+    At most a share `dropout` of a group's members vanishes and at most a share `corruption` works
+    with the server; that either fails otherwise has odds below 2^-`failure_bits` a group. Cohorts
+    are split into groups of at least `group_size` members, or make one. The field is so wide that a
+    group's sum wraps with odds below 2^-`wrap_bits`; `rotate` spreads updates over their
+    coordinates first, which lets it be narrower.
+    """
+
+    dropout: Decimal
+    corruption: Decimal
+    failure_bits: int
+    group_size: int
+    wrap_bits: int
+    rotate: bool = True
+
+    def __post_init__(self) -> None:
+        in_range(0, Decimal("0.9"), dropout=self.dropout, corruption=self.corruption)
+        in_range(10, 128, failure_bits=self.failure_bits, wrap_bits=self.wrap_bits)
+        in_range(2, 100_000_000, group_size=self.group_size)
 
 
 class RecordMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -305,6 +343,7 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     references: References
     expires: datetime
     worst_case: WorstCase
+    masking: MaskingPlan | None = None
 
     def __post_init__(self) -> None:
         if self.schema_version != PLAN_SCHEMA_VERSION:
@@ -326,6 +365,7 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"delta is {self.delta}; for a population of {self.cohort.population} it must be "
                 f"at most 1/(10 x population) = {largest_delta:.3g}"
             )
+        self._check_masking()
         stated, computed = self.worst_case, _worst_case(self, self.worst_case.epsilon)
         if stated != computed:
             raise PlanError(
@@ -365,9 +405,97 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         std_of_sum = self.subject.noise_multiplier * self.subject.clip_norm
         return float(std_of_sum) / math.sqrt(self.cohort.minimum)
 
+    @property
+    def rotates(self) -> bool:
+        """Updates are rotated before they are rounded (mechanisms/rotation.py)."""
+        return self.masking is not None and self.masking.rotate
+
+    @property
+    def squared_norm_bound(self) -> int:
+        """B², in grid steps: what an update is held to after rounding, where sums are masked."""
+        clip_steps = 1 << self.subject.grid_bits
+        return squared_norm_bound(clip_steps, self.model.trainable_parameters)
+
+    @property
+    def share_steps(self) -> float:
+        """Standard deviation of one device's share of integer noise, in grid steps.
+
+        z·B/sqrt(minimum): z is relative to the bound that holds after rounding.
+        """
+        return share_std(
+            self.subject.noise_multiplier, self.squared_norm_bound, self.cohort.minimum
+        )
+
+    @property
+    def masked_sums(self) -> MaskedSums | None:
+        """The groups whose sums are unmasked, and what they are made of."""
+        if self.masking is None:
+            return None
+        return split(
+            asked=self.cohort.asked,
+            minimum=self.cohort.minimum,
+            group_size=self.masking.group_size,
+            corruption=self.masking.corruption,
+        )
+
+    @property
+    def server_cap_nano_rho(self) -> int:
+        """The same against the server, if nobody works with it, in nano-ρ."""
+        sums = self.masked_sums
+        loss = Fraction(self.cohort.minimum) if sums is None else sums.loss(Decimal(0))
+        return math.ceil(self.cap_nano_rho * loss)
+
+    @property
+    def field_bits(self) -> int:
+        """Residues are mod 2^this: the width at which a masked update's coordinate travels."""
+        masking, sums, d = self.masking, self.masked_sums, self.model.trainable_parameters
+        if masking is None or sums is None:
+            raise PlanError(f"the plan {self.name} has no masking, and no field to sum in")
+        return field_bits(
+            coordinates=d,
+            answers=sums.largest_group,
+            clip_steps=1 << self.subject.grid_bits,
+            share_std=self.share_steps,
+            flattened_over=flattened_over(d) if masking.rotate else None,
+            wrap_bits=masking.wrap_bits,
+        )
+
     def to_json(self) -> bytes:
-        """Canonical JSON: sorted keys, no white space, decimals as strings, UTF-8."""
-        return msgspec.json.encode(self, order="sorted")
+        """Canonical JSON: sorted keys, no white space, decimals as strings, UTF-8.
+
+        `masking` is left out where there is none: plans from before it keep their hashes.
+        """
+        document = msgspec.to_builtins(self)
+        if self.masking is None:
+            del document["masking"]
+        return msgspec.json.encode(document, order="sorted")
+
+    def _check_masking(self) -> None:
+        encoding = self.subject.encoding
+        if (encoding == "rounded_gaussian") != (self.masking is not None):
+            raise PlanError(
+                f"the encoding is {encoding} and masking is "
+                f"{'absent' if self.masking is None else 'present'}; masking comes with the "
+                "encoding rounded_gaussian, and only with it"
+            )
+        sums = self.masked_sums
+        if sums is None:
+            return
+        if self.share_steps < SMALLEST_SHARE_STD:
+            raise PlanError(
+                f"a device's share of the noise is {self.share_steps:.3g} grid steps, for integer "
+                f"noise it must be at least {SMALLEST_SHARE_STD}; raise subject.grid_bits"
+            )
+        if self.field_bits > _WIDEST_FIELD_BITS:
+            raise PlanError(
+                f"sums need {self.field_bits} bits, there are {_WIDEST_FIELD_BITS}; lower "
+                "subject.grid_bits"
+            )
+        if sums.fewest_answers < 2:
+            raise PlanError(
+                f"{sums.groups} groups with a minimum of {self.cohort.minimum} answers leave "
+                "groups of one; raise masking.group_size"
+            )
 
 
 def make_plan(**fields: Any) -> CampaignPlan:

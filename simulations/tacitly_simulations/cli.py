@@ -112,6 +112,7 @@ def demo(data_dir: Path | None, out: Path, agents: int, rounds: int, capture: bo
     help="What if so many took part: less noise, the same updates; may be given again.",
 )
 @click.option("--record-level", is_flag=True, help="DP-SGD inside the devices too.")
+@click.option("--masked", is_flag=True, help="Private rows: integer noise, sums modulo a field.")
 @click.option("--baselines/--no-baselines", default=True, show_default=True)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True)
 @click.option("--processes", type=click.IntRange(min=1), help="[default: one for each core]")
@@ -281,11 +282,12 @@ def _print_table(report: "Report") -> None:
 
     table = Table(title=report.title)
     table.add_column("method")
-    for name in ("ε", "top-1", "top-3", "perplexity"):
+    for name in ("ε", "bits", "top-1", "top-3", "perplexity"):
         table.add_column(name, justify="right")
     for row in report.rows:
         epsilon = "" if row.epsilon is None else f"{row.epsilon:g}"
+        bits = "" if row.bits is None else str(row.bits)
         table.add_row(
-            row.method, epsilon, f"{row.top1:.1%}", f"{row.top3:.1%}", f"{row.perplexity:.2f}"
+            row.method, epsilon, bits, f"{row.top1:.1%}", f"{row.top3:.1%}", f"{row.perplexity:.2f}"
         )
     Console().print(table)

@@ -48,7 +48,8 @@ class StudySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     `clip_norm` and what begins with `private_` are of the federated rows with subject-level
     privacy. `as_if` are the cohorts of the what-if rows,
-    `record_level` turns on DP-SGD inside the device.
+    `record_level` turns on DP-SGD inside the device. `masked` encodes the rows with an ε as where
+    sums are made under masks: residues with integer noise, added modulo the field.
     """
 
     epsilons: tuple[float, ...] = (2.0, 4.0, 8.0)
@@ -61,6 +62,7 @@ class StudySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     train: tuple[str, ...] = ()
     as_if: tuple[int, ...] = ()
     record_level: bool = False
+    masked: bool = False
     baselines: bool = True
     seed: int = 1
 

@@ -45,7 +45,8 @@ from tacitly_client.training.windows import Tokens, split_by_time, windows_of_da
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import BudgetExceededError, TooSoonError
-from tacitly_common.mechanisms.gaussian import release, secure_generator
+from tacitly_common.mechanisms.encodings import release
+from tacitly_common.mechanisms.gaussian import secure_generator
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_common.wire.codes import ReplyCode
 
@@ -64,6 +65,9 @@ def answer(
     now: datetime,
 ) -> Answer:
     """The reply code of a job, and the update as little-endian int32 if the code is OK.
+
+    Where the plan masks sums the update is residues below 2^field_bits, as uint32: not to leave the
+    device without a mask.
 
     `body` is the model, little-endian float32; `now` the time the charge is written with, in UTC.
 
@@ -109,7 +113,7 @@ def answer(
         try:
             rng = secure_generator()
             learned = train(plan, model, windows, rng=rng)
-            update = release(learned, plan, rng).astype("<i4").tobytes()
+            update = release(learned, plan, job.round, rng).astype("<i4").tobytes()
             outbox.write(key, update)
         except Exception:
             ledger.mark(key, AttemptState.LOST)

@@ -8,6 +8,10 @@ sums) and from who holds how much of the noise:
     the sum less a share γ of the noise    z·sqrt(1-γ)            1/(1-γ)
     one device's own noised update         z/sqrt(minimum)        minimum
 
+Where the plan masks sums, the second row and what the server sees of a group by itself are counted
+from the fewest answers it is unmasked from (`masked_sums.py`): colluders are among those who
+answered, and who drops out is honest.
+
 Each of `minimum` devices adds an equal share (campaign.py, `noise_share_std`), so answers that are
 missing cost no noise, down to the minimum. No amplification by sampling is claimed.
 """
@@ -19,6 +23,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
+from tacitly_common.accounting.masked_sums import MaskedSums
 from tacitly_common.accounting.subject import shown_epsilon
 from tacitly_common.errors import ValidationError
 from tacitly_common.validation import in_range, positive
@@ -30,7 +35,7 @@ class Holds(StrEnum):
     """When a row's number is what protects a person."""
 
     TODAY = "today"
-    WITH_SECURE_AGGREGATION = "once sums are masked"
+    WITH_SECURE_AGGREGATION = "where sums are masked"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +66,12 @@ def adversaries(
     minimum: int,
     colluding_share: Decimal = DEFAULT_COLLUDING_SHARE,
     record: RecordGuarantee | None = None,
+    masked: MaskedSums | None = None,
 ) -> tuple[Adversary, ...]:
     """Every row for a campaign whose cohort has at least `minimum` members.
 
-    `record` adds the row of what holds even if everybody else colludes.
+    `record` adds the row of what holds even if everybody else colludes. `masked`: how the plan sums
+    under masks; without it the server's rows are what they would be for one group that all answer.
 
     Raises:
         ValidationError: `colluding_share` is not in [0, 1), or a count is not positive.
@@ -83,7 +90,14 @@ def adversaries(
         epsilon = shown_epsilon(nano_rho, delta)
         return Adversary(name, sees, "person", epsilon, delta, computed_from, holds)
 
-    less_noise = math.ceil(worst_person_nano_rho / (1 - Fraction(colluding_share)))
+    server, colluders = Fraction(1), 1 / (1 - Fraction(colluding_share))
+    under_masks, breaker = Holds.WITH_SECURE_AGGREGATION, "the server today, or whoever"
+    seen, left = "the same; no amplification by sampling", "z·sqrt(1-γ)"
+    if masked is not None:
+        server, colluders = masked.loss(Decimal(0)), masked.loss(colluding_share)
+        under_masks, breaker = Holds.TODAY, "whoever"
+        seen = f"z·sqrt({masked.fewest_answers}/{minimum}): a group's fewest answers"
+        left = f"z·sqrt({minimum // colluders}/{minimum}): the honest of these"
     own_update = worst_person_nano_rho * minimum
     rows = [
         row(
@@ -95,19 +109,19 @@ def adversaries(
         row(
             "the honest-but-curious server",
             "noised sums, who took part",
-            worst_person_nano_rho,
-            "the same; no amplification by sampling",
-            Holds.WITH_SECURE_AGGREGATION,
+            math.ceil(worst_person_nano_rho * server),
+            seen,
+            under_masks,
         ),
         row(
             f"the server with {float(100 * colluding_share):g}% of the cohort colluding",
             "the sum less their noise",
-            less_noise,
-            "z·sqrt(1-γ)",
-            Holds.WITH_SECURE_AGGREGATION,
+            math.ceil(worst_person_nano_rho * colluders),
+            left,
+            under_masks,
         ),
         row(
-            "the server today, or whoever broke the secure aggregation",
+            f"{breaker} broke the secure aggregation",
             "each device's own noised update",
             own_update,
             f"the device's share of the noise, z/sqrt({minimum})",

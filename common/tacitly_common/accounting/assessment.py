@@ -18,6 +18,7 @@ from tacitly_common.accounting.adversaries import (
     RecordGuarantee,
     adversaries,
 )
+from tacitly_common.accounting.masked_sums import MaskedSums
 from tacitly_common.accounting.odds import Odds, best_guess_right_of_100, odds_table
 from tacitly_common.accounting.planner import MOST, Settings, least_noise_multiplier
 from tacitly_common.accounting.subject import (
@@ -105,6 +106,7 @@ def assess(
     model_parameters: int | None = None,
     colluding_share: Decimal = DEFAULT_COLLUDING_SHARE,
     record: RecordGuarantee | None = None,
+    masked: MaskedSums | None = None,
 ) -> Assessment:
     """Everything an officer asks about `settings`."""
     s = settings
@@ -126,7 +128,12 @@ def assess(
         odds=odds_table(worst),
         lifetime=tuple(Refreshed(m, shown_epsilon(m * worst, s.delta)) for m in REFRESH_MONTHS),
         adversaries=adversaries(
-            worst, s.delta, minimum=s.minimum, colluding_share=colluding_share, record=record
+            worst,
+            s.delta,
+            minimum=s.minimum,
+            colluding_share=colluding_share,
+            record=record,
+            masked=masked,
         ),
         alternatives=_alternatives(s),
         warnings=_warnings(s, cost, cap),

@@ -62,7 +62,7 @@ def release(
     Raises:
         EncodingError: wrong length, NaN or infinity, or noise beyond the grid's range.
     """
-    _check_length(update, plan)
+    check_length(update, plan)
     noisy = clip_l2(update, float(plan.subject.clip_norm))
     noisy += rng.normal(0.0, plan.noise_share_std, size=noisy.shape)
     return _to_grid(noisy, plan)
@@ -70,7 +70,7 @@ def release(
 
 def release_without_noise(update: NDArray[np.float32], plan: CampaignPlan) -> NDArray[np.int32]:
     """Clipped and on the grid but *not private*: the simulation lab's baseline."""
-    _check_length(update, plan)
+    check_length(update, plan)
     return _to_grid(clip_l2(update, float(plan.subject.clip_norm)), plan)
 
 
@@ -90,7 +90,12 @@ def encoded_norm_bound(plan: CampaignPlan) -> float:
     return float(plan.subject.clip_norm) + float(noise) + plan.grid_step * float(np.sqrt(d)) / 2
 
 
-def _check_length(update: NDArray[np.float32], plan: CampaignPlan) -> None:
+def check_length(update: NDArray[np.float32], plan: CampaignPlan) -> None:
+    """Refuse an update that is not of the plan's trained coordinates.
+
+    Raises:
+        EncodingError: with both lengths.
+    """
     if update.shape != (plan.model.trainable_parameters,):
         raise EncodingError(
             f"the update has shape {update.shape}; the plan trains "

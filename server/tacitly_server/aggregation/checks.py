@@ -11,7 +11,7 @@ from flwr.app import Message
 from numpy.typing import NDArray
 
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.mechanisms.gaussian import encoded_norm_bound
+from tacitly_common.mechanisms.encodings import within_bounds
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import (
     Task,
@@ -60,7 +60,7 @@ def check_reply(
     3. exactly the records, the type and the length of the protocol (int32: never NaN)
     4. for this very round and attempt
     5. the device did not refuse
-    6. an L2 norm, decoded, of at most `encoded_norm_bound`
+    6. within what an honest update can be: an L2 norm, or a range (`encodings.within_bounds`)
     """
     if message.has_error():
         unavailable = message.error.code == _NODE_UNAVAILABLE
@@ -83,5 +83,4 @@ def check_reply(
         return device_refusal(reply.code)
     if reply.update is None:  # parse_reply_content promises one with OK
         return Refusal.MALFORMED
-    norm = float(np.linalg.norm(reply.update.astype(np.float64))) * plan.grid_step
-    return reply.update if norm <= encoded_norm_bound(plan) else Refusal.NORM_TOO_LARGE
+    return reply.update if within_bounds(reply.update, plan) else Refusal.NORM_TOO_LARGE

@@ -37,7 +37,7 @@ def plan_meaning(plan: "CampaignPlan") -> dict[str, Any]:
         "delta": str(plan.delta),
         "epsilon_stated": str(plan.worst_case.epsilon),
         "epsilon": shown_epsilon(plan.cap_nano_rho, delta),
-        "epsilon_against_the_server": shown_epsilon(plan.cohort.minimum * plan.cap_nano_rho, delta),
+        "epsilon_against_the_server": shown_epsilon(plan.server_cap_nano_rho, delta),
         "dpia": plan.references.dpia,
         "works_agreement": plan.references.works_agreement,
         "expires": plan.expires,

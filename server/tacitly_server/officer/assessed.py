@@ -3,16 +3,18 @@
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from tacitly_server.officer.masked import show_masked
 from tacitly_server.officer.output import Side, delta_text, epsilon_text, facts, indented, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
     from tacitly_common.accounting.adversaries import Adversary
     from tacitly_common.accounting.assessment import Advice, Assessment
     from tacitly_common.accounting.planner import Settings
+    from tacitly_server.officer.masked import Masked
 
 
 def assessment_fields(settings: "Settings", assessed: "Assessment") -> dict[str, Any]:
@@ -23,10 +25,17 @@ def assessment_fields(settings: "Settings", assessed: "Assessment") -> dict[str,
 
 
 def show_assessment(
-    console: "Console", s: "Settings", a: "Assessment", *, solved_for: str | None = None
+    console: "Console",
+    s: "Settings",
+    a: "Assessment",
+    *,
+    solved_for: str | None = None,
+    masked: "Masked | None" = None,
 ) -> None:
     """The settings and what follows from them, for an officer to read from top to bottom."""
     console.print(_summary(s, a, solved_for))
+    if masked is not None:
+        show_masked(console, masked)
     console.print(
         table(
             "Somebody guesses who took part: how many of 100 who did are caught",
@@ -103,7 +112,7 @@ def _summary(s: "Settings", a: "Assessment", solved_for: str | None) -> Any:
     )
 
 
-def _show_adversaries(console: "Console", rows: "Iterable[Adversary]") -> None:
+def _show_adversaries(console: "Console", rows: "Sequence[Adversary]") -> None:
     from tacitly_common.accounting.adversaries import Holds
 
     console.print(
@@ -120,6 +129,7 @@ def _show_adversaries(console: "Console", rows: "Iterable[Adversary]") -> None:
             ),
         )
     )
-    console.print(
-        indented("\n* once sums are made under masks; until then the server's row of today holds")
-    )
+    if any(row.holds is not Holds.TODAY for row in rows):
+        console.print(
+            indented("\n* in a plan with masks; in one without, the server's row of today")
+        )

@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tacitly_server.officer.assessed import assessment_fields, show_assessment
+from tacitly_server.officer.masked import (
+    masked_fields,
+    masked_of_plan,
+    masked_of_settings,
+    masked_options,
+    masked_warnings,
+)
 from tacitly_server.officer.output import (
     COUNT,
     FILE,
@@ -52,25 +59,67 @@ def plan() -> None:
     show_default=True,
     help="Share of the cohort that works with the server, in that adversary's row.",
 )
+@masked_options
 @format_option
-def solve(model_parameters: int | None, colluding: Decimal, form: str, **settings: Any) -> None:
+def solve(
+    model_parameters: int | None,
+    colluding: Decimal,
+    form: str,
+    masked: bool,
+    dropout: Decimal,
+    corruption: Decimal,
+    group_size: int | None,
+    failure_bits: int,
+    wrap_bits: int,
+    grid_bits: int,
+    **settings: Any,
+) -> None:
     """Solve for the one setting that is left out, and show what it buys.
 
     Leave out one of noise multiplier, ε, rounds, participations, cohort, population: noise and
     participations come from the budget; rounds, cohort and population from who can be asked. With
-    none left out the settings are checked against each other. Exit code 3: over the budget.
+    none left out the settings are checked against each other. With --masked the server's rows are
+    those of a plan that sums under masks, in groups. Exit code 3: over the budget.
     """
+    from dataclasses import replace
+
     from tacitly_common.accounting.assessment import assess
     from tacitly_common.accounting.planner import Question
     from tacitly_common.accounting.planner import solve as solved
 
     question = Question(**settings)
     complete = solved(question)
-    assessed = assess(complete, model_parameters=model_parameters, colluding_share=colluding)
-    document = {"solved_for": question.unknown, **assessment_fields(complete, assessed)}
+    sums = (
+        masked_of_settings(
+            complete,
+            grid_bits=grid_bits,
+            model_parameters=model_parameters,
+            group_size=group_size,
+            dropout=dropout,
+            corruption=corruption,
+            failure_bits=failure_bits,
+            wrap_bits=wrap_bits,
+        )
+        if masked
+        else None
+    )
+    assessed = assess(
+        complete,
+        model_parameters=model_parameters,
+        colluding_share=colluding,
+        masked=None if sums is None else sums.sums,
+    )
+    if sums is not None:
+        advice = masked_warnings(sums, complete, colluding)
+        assessed = replace(assessed, warnings=assessed.warnings + advice)
+    document = {
+        "solved_for": question.unknown,
+        **assessment_fields(complete, assessed),
+        **masked_fields(sums),
+    }
 
     def show(console: "Console") -> None:
-        show_assessment(console, complete, assessed, solved_for=question.unknown)
+        show_assessment(console, complete, assessed, solved_for=question.unknown, masked=sums)
 
     emit(document, form, show)
     refuse_over_budget(assessed)
@@ -98,6 +147,7 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
     policy = optional_policy(policy_file)
     settings = plan_check.plan_settings(read, epsilon)
     assessed = plan_check.assess_plan(read, settings, now=datetime.now(UTC))
+    sums = masked_of_plan(read)
     verdict = None if policy is None else judge_plan(read, policy)
     document = {
         "hash": read.hash,
@@ -107,6 +157,7 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
         "expires": read.expires,
         "policy_verdict": None if verdict is None else verdict.name,
         **assessment_fields(settings, assessed),
+        **masked_fields(sums),
     }
 
     def show(console: "Console") -> None:
@@ -118,7 +169,7 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
             "hash": read.hash,
         }
         console.print(facts("Campaign", about))
-        show_assessment(console, settings, assessed)
+        show_assessment(console, settings, assessed, masked=sums)
 
     emit(document, form, show)
     refuse_over_budget(assessed)

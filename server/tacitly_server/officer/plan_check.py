@@ -28,7 +28,10 @@ def plan_settings(plan: CampaignPlan, epsilon: float | None = None) -> Settings:
 def assess_plan(plan: CampaignPlan, settings: Settings, *, now: datetime) -> Assessment:
     """What follows from a plan, with the record level's row and its own limits' warnings."""
     assessed = assess(
-        settings, model_parameters=plan.model.parameters, record=record_guarantee(plan)
+        settings,
+        model_parameters=plan.model.parameters,
+        record=record_guarantee(plan),
+        masked=plan.masked_sums,
     )
     return replace(assessed, warnings=assessed.warnings + plan_warnings(plan, now))
 

@@ -67,12 +67,12 @@ class Change:
 
 
 def differences(before: CampaignPlan, after: CampaignPlan) -> tuple[Change, ...]:
-    """Every field that differs, in the plan's order."""
-    new = dict(plan_fields(after))
+    """Every field that differs, in the plan's order; of masking, also those of one plan alone."""
+    old, new = dict(plan_fields(before)), dict(plan_fields(after))
     return tuple(
-        Change(name, value, new[name], _direction(name, value, new[name]))
-        for name, value in plan_fields(before)
-        if value != new[name]
+        Change(name, old.get(name), new.get(name), _direction(name, old.get(name), new.get(name)))
+        for name in dict.fromkeys((*old, *new))
+        if old.get(name) != new.get(name)
     )
 
 
@@ -82,11 +82,13 @@ def plan_fields(part: msgspec.Struct, place: str = "") -> Iterator[tuple[str, An
         value = getattr(part, name)
         if isinstance(value, msgspec.Struct):
             yield from plan_fields(value, f"{place}{name}.")
-        else:
+        elif value is not None:
             yield place + name, value
 
 
 def _direction(name: str, before: Any, after: Any) -> Direction:
+    if before is None or after is None:
+        return Direction.OTHER
     if isinstance(before, tuple):
         before, after = frozenset(before), frozenset(after)
     elif isinstance(before, Level):

@@ -18,7 +18,7 @@ from flwr.serverapp import Grid
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import BudgetExceededError, LedgerError
-from tacitly_common.mechanisms.gaussian import decode_mean
+from tacitly_common.mechanisms.encodings import decode_mean, signed_sum
 from tacitly_common.validation import positive
 from tacitly_common.wire.messages import Task
 from tacitly_server.aggregation.checks import Refusal
@@ -179,7 +179,7 @@ def run_attempt(
         campaign.ledger.mark(key, AttemptState.LOST)
         _publish(campaign, _receipt(plan, key, Outcome.LOST, len(cohort), answers, seconds, None))
         return None
-    mean = decode_mean(answers.sum.total, plan)
+    mean = decode_mean(signed_sum(answers.sum.total, plan), plan, key.round)
     delta, state = optimizer.step(plan.optimizer, start.optimizer, mean)
     model = optimizer.apply(plan.model, start.model, delta)
     receipt = _receipt(

@@ -26,11 +26,8 @@ from numpy.typing import NDArray
 from tacitly_client.training.local import PlainSettings, train, train_without_privacy
 from tacitly_client.training.windows import training_windows
 from tacitly_common.campaign import CampaignPlan, read_plan
-from tacitly_common.mechanisms.gaussian import (
-    release,
-    release_without_noise,
-    secure_generator,
-)
+from tacitly_common.mechanisms.encodings import release, release_without_noise
+from tacitly_common.mechanisms.gaussian import secure_generator
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import Reply, parse_train_content, reply_content
 from tacitly_server.home import CampaignDirectory
@@ -149,11 +146,8 @@ def _client_app(directory: Path, privacy: Privacy, local: PlainSettings, seed: i
         else:
             rng = np.random.default_rng((seed, task.round, task.attempt, partition))
             update = train_without_privacy(plan.model, start, windows, local, rng)
-        encoded = (
-            release(update, plan, secure_generator())
-            if privacy.protects_subjects
-            else release_without_noise(update, plan)
-        )
+        encode = release if privacy.protects_subjects else release_without_noise
+        encoded = encode(update, plan, task.round, secure_generator())
         reply = Reply(task.round, task.attempt, ReplyCode.OK, encoded)
         return Message(reply_content(reply), reply_to=message)
 
