@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from tacitly_common.command import run_command
+from tacitly_simulations.attack_cli import attack
 
 if TYPE_CHECKING:
     from tacitly_simulations.assist_study import AssistReport
@@ -22,6 +23,9 @@ _POSITIVE: Final = click.FloatRange(min=0, min_open=True)
 @click.group()
 def cli() -> None:
     """Evaluate learning and privacy on recorded or synthetic people, on this machine."""
+
+
+cli.add_command(attack)
 
 
 def main() -> None:
