@@ -99,6 +99,57 @@ def audit(
     _show(report, form, out)
 
 
+@attack.command()
+@click.option("--data", help="A data set [default: synthetic persons].")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="The data set's folder.")
+@click.option("--epsilon", type=_POSITIVE, default=4.0, show_default=True)
+@click.option(
+    "--frequency",
+    "frequencies",
+    type=click.IntRange(1, 1_000),
+    multiple=True,
+    default=(1, 2, 4, 8, 16, 32, 64),
+    show_default=True,
+    help="How often a person types their secret; may be given again.",
+)
+@click.option(
+    "--persons",
+    type=click.IntRange(1, 1_000),
+    default=8,
+    show_default=True,
+    help="Of each frequency; half of them, by a coin, take part.",
+)
+@click.option("--events", type=click.IntRange(min=100), default=2_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=30, show_default=True)
+@click.option("--private-rounds", type=click.IntRange(1, 1_000), default=10, show_default=True)
+@click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw SVG here.")
+@_common
+def exposure(
+    data: str | None,
+    data_dir: Path | None,
+    plot: Path | None,
+    seed: int,
+    form: str,
+    out: Path | None,
+    **options: Any,
+) -> None:
+    """Plant typed secrets in persons' events, and ask the model for them."""
+    source = _source(data, data_dir)
+    from tacitly_simulations.attacks.exposure import ExposureSettings, run_exposure
+
+    settings = ExposureSettings(**options)
+    _show(run_exposure(settings, data=source, seed=seed, progress=_progress, plot=plot), form, out)
+
+
+def _source(data: str | None, data_dir: Path | None) -> tuple[str, Path] | None:
+    """The data set that was named, None for synthetic persons."""
+    if data is None and data_dir is None:
+        return None
+    if data is None or data_dir is None:
+        raise click.UsageError("--data and --data-dir go together; give both or neither")
+    return data, data_dir
+
+
 def _progress(line: str) -> None:
     click.echo(line, err=True)
 

@@ -51,10 +51,11 @@ def attacked_plan(
     masked: bool = False,
     record: RecordMechanism = NO_RECORDS,
     tokens: TokenPlan | None = None,
+    momentum: Decimal = Decimal(0),
 ) -> CampaignPlan:
     """A plan whose cohort answers whole, so that the noise is no more than is claimed.
 
-    The optimiser is plain: the mean update is added to the model.
+    Without `momentum` the mean update is added to the model as it is.
     """
     return make_plan(
         name="attacked",
@@ -83,7 +84,7 @@ def attacked_plan(
             selection_timeout_seconds=60,
         ),
         optimizer=ServerOptimizerPlan(
-            name=ServerOptimizerName.SGD, learning_rate=Decimal(1), momentum=Decimal(0)
+            name=ServerOptimizerName.MOMENTUM, learning_rate=Decimal(1), momentum=momentum
         ),
         stop=StopRules(lost_in_a_row=rounds),
         references=References(dpia="none: an attack", works_agreement="none: an attack"),
