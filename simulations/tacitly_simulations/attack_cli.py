@@ -47,6 +47,14 @@ def _common(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _on_data(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of attacks on what people typed."""
+    command = click.option(
+        "--data-dir", type=click.Path(path_type=Path), help="The data set's folder."
+    )(command)
+    return click.option("--data", help="A data set [default: synthetic persons].")(command)
+
+
 @attack.command()
 @click.option(
     "--level",
@@ -100,8 +108,7 @@ def audit(
 
 
 @attack.command()
-@click.option("--data", help="A data set [default: synthetic persons].")
-@click.option("--data-dir", type=click.Path(path_type=Path), help="The data set's folder.")
+@_on_data
 @click.option("--epsilon", type=_POSITIVE, default=4.0, show_default=True)
 @click.option(
     "--frequency",
@@ -120,7 +127,7 @@ def audit(
     help="Of each frequency; half of them, by a coin, take part.",
 )
 @click.option("--events", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 1_000), default=30, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=100, show_default=True)
 @click.option("--private-rounds", type=click.IntRange(1, 1_000), default=10, show_default=True)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw SVG here.")
 @_common
@@ -138,7 +145,77 @@ def exposure(
     from tacitly_simulations.attacks.exposure import ExposureSettings, run_exposure
 
     settings = ExposureSettings(**options)
-    _show(run_exposure(settings, data=source, seed=seed, progress=_progress, plot=plot), form, out)
+    _show(
+        run_exposure(settings, source=source, seed=seed, progress=_progress, plot=plot), form, out
+    )
+
+
+@attack.command()
+@_on_data
+@click.option(
+    "--share",
+    "shares",
+    type=click.FloatRange(0, 0.9),
+    multiple=True,
+    default=(0.05, 0.2),
+    show_default=True,
+    help="Of the cohort, hostile; may be given again.",
+)
+@click.option("--persons", type=click.IntRange(4, 10_000), default=20, show_default=True)
+@click.option("--events", type=click.IntRange(min=100), default=2_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=10, show_default=True)
+@_common
+def poisoning(
+    data: str | None, data_dir: Path | None, seed: int, form: str, out: Path | None, **options: Any
+) -> None:
+    """Let a share of the cohort push the model back, as far as checks and encoding allow."""
+    source = _source(data, data_dir)
+    from tacitly_simulations.attacks.poisoning import PoisoningSettings, run_poisoning
+
+    settings = PoisoningSettings(**options)
+    _show(run_poisoning(settings, source=source, seed=seed, progress=_progress), form, out)
+
+
+@attack.command()
+@_on_data
+@click.option("--epsilon", type=_POSITIVE, default=4.0, show_default=True)
+@click.option("--persons", type=click.IntRange(2, 10_000), default=40, show_default=True)
+@click.option(
+    "--windows",
+    type=click.IntRange(1, 1_000),
+    default=1,
+    show_default=True,
+    help="How much a person's update is of, in windows of 32 tokens.",
+)
+@_common
+def inversion(
+    data: str | None, data_dir: Path | None, seed: int, form: str, out: Path | None, **options: Any
+) -> None:
+    """Read from one device's update which keys were typed, and how often."""
+    source = _source(data, data_dir)
+    from tacitly_simulations.attacks.inversion import InversionSettings, run_inversion
+
+    settings = InversionSettings(**options)
+    _show(run_inversion(settings, source=source, seed=seed, progress=_progress), form, out)
+
+
+@attack.command()
+@_on_data
+@click.option("--epsilon", type=_POSITIVE, default=4.0, show_default=True)
+@click.option("--persons", type=click.IntRange(4, 1_000), default=12, show_default=True)
+@click.option("--events", type=click.IntRange(min=100), default=1_000, show_default=True)
+@click.option("--models", type=click.IntRange(8, 10_000), default=24, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=8, show_default=True)
+@_common
+def membership(
+    data: str | None, data_dir: Path | None, seed: int, form: str, out: Path | None, **options: Any
+) -> None:
+    """Tell from the released model who took part, by shadow models (LiRA)."""
+    source = _source(data, data_dir)
+    from tacitly_simulations.attacks.membership import MembershipSettings, run_membership
+
+    settings = MembershipSettings(**options)
+    _show(run_membership(settings, source=source, seed=seed, progress=_progress), form, out)
 
 
 def _source(data: str | None, data_dir: Path | None) -> tuple[str, Path] | None:

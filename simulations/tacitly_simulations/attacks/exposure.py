@@ -1,15 +1,14 @@
 """Canary exposure: is what one person typed f times in the model for whoever asks it?
 
 Secrets are five random letters after a fixed phrase. A secret's exposure is log2 of the number of
-candidates less log2 of its rank among them by likelihood (Carlini et al. 2019, "The secret sharer",
-Definition 4 and section 4.3: random candidates). One that nobody typed has more than b bits with a
+candidates less log2 of its rank among them by likelihood (Carlini et al. 2019, "The secret
+sharer", section 4: random candidates). One that nobody typed has more than b bits with a
 probability of 2^-b; the most there can be is log2 of the candidates.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import islice
 from math import log2
 from pathlib import Path
 from typing import Final
@@ -29,11 +28,10 @@ from tacitly_common.validation import in_range, positive
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_simulations.attacks.bounds import epsilon_of_guesses
 from tacitly_simulations.attacks.federation import Protection, federate
+from tacitly_simulations.attacks.people import Source, persons, source_name
 from tacitly_simulations.attacks.plans import NO_RECORDS, attacked_plan
 from tacitly_simulations.attacks.report import Clock, Report, Row
-from tacitly_simulations.datasets import DatasetError, load
 from tacitly_simulations.datasets.person import SECOND, Person, typed
-from tacitly_simulations.datasets.synthetic import synthetic_person
 from tacitly_simulations.figures import save_svg
 from tacitly_simulations.population import token_plan
 
@@ -49,13 +47,13 @@ _LOCAL: Final = PlainSettings(epochs=1, batch_windows=16, learning_rate=0.5, mom
 class ExposureSettings:
     """`persons` for each frequency, of whom a fair coin lets half take part, each with a secret.
 
-    `events`: of each person's own, beside the secret. `private_rounds` are those of the clipped rows.
+    `events`: of each person's own, beside the secret. `private_rounds`: of the clipped rows.
     """
 
     frequencies: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     persons: int = 8
     events: int = 2_000
-    rounds: int = 30
+    rounds: int = 100
     private_rounds: int = 10
     epsilon: float = 4.0
     confidence: float = 0.95
@@ -85,7 +83,7 @@ class Planted:
 def run_exposure(
     settings: ExposureSettings,
     *,
-    data: tuple[str, Path] | None,
+    source: Source,
     seed: int,
     progress: Callable[[str], None],
     plot: Path | None = None,
@@ -98,7 +96,7 @@ def run_exposure(
     clock = Clock()
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    tokens = token_plan(data[0] if data else "coauthor")
+    tokens = token_plan(source[0] if source else "coauthor")
     vocabulary = Vocabulary(tokens)
     model = ModelConfig(
         vocabulary_size=vocabulary.size, embedding=settings.embedding, hidden=settings.hidden
@@ -112,11 +110,13 @@ def run_exposure(
             strict=True,
         )
     ]
-    persons = [
+    windows = [
         training_windows(vocabulary.encode(plant(person, each).events), NO_RECORDS)
         if each.present
         else None
-        for each, person in zip(secrets, _persons(data, len(secrets), settings.events), strict=True)
+        for each, person in zip(
+            secrets, persons(source, len(secrets), settings.events), strict=True
+        )
     ]
     candidates = _secrets(settings.candidates, rng)
     start = initial_vector(model, int(rng.integers(2**32)))
@@ -136,7 +136,7 @@ def run_exposure(
         trained = federate(
             plan,
             start,
-            persons,
+            windows,
             local=_LOCAL,
             protection=protection,
             rng=rng,
@@ -150,7 +150,7 @@ def run_exposure(
         rows,
         seed=seed,
         settings={
-            "data": data[0] if data else "synthetic persons",
+            "data": source_name(source),
             "persons": len(secrets),
             "present": sum(each.present for each in secrets),
             "rounds": settings.rounds,
@@ -303,26 +303,3 @@ def _likelihoods(
 def _secrets(count: int, rng: np.random.Generator) -> list[str]:
     letters = rng.integers(len(_ALPHABET), size=(count, _LETTERS))
     return ["".join(_ALPHABET[letter] for letter in row) for row in letters]
-
-
-def _persons(data: tuple[str, Path] | None, count: int, events: int) -> Iterable[Person]:
-    """So many persons, of each about so many events, in whole sessions where there are any."""
-    if data is None:
-        return [synthetic_person(number, events) for number in range(count)]
-    people = list(islice(filter(None, (_cut(person, events) for person in load(*data))), count))
-    if len(people) < count:
-        raise DatasetError(
-            f"{data[0]} has {len(people)} persons of {events} events; ask for fewer of either"
-        )
-    return people
-
-
-def _cut(person: Person, events: int) -> Person | None:
-    """The person's first so many events; None if they have fewer."""
-    sessions, left = [], events
-    for session in person.sessions:
-        sessions.append(session[:left])
-        left -= len(sessions[-1])
-        if not left:
-            return Person(person.id, tuple(sessions))
-    return None
