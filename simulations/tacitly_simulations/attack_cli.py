@@ -127,7 +127,7 @@ def audit(
     help="Of each frequency; half of them, by a coin, take part.",
 )
 @click.option("--events", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 1_000), default=100, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=30, show_default=True)
 @click.option("--private-rounds", type=click.IntRange(1, 1_000), default=10, show_default=True)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw SVG here.")
 @_common
@@ -162,8 +162,8 @@ def exposure(
     help="Of the cohort, hostile; may be given again.",
 )
 @click.option("--persons", type=click.IntRange(4, 10_000), default=20, show_default=True)
-@click.option("--events", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 1_000), default=10, show_default=True)
+@click.option("--events", type=click.IntRange(min=100), default=1_000, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=8, show_default=True)
 @_common
 def poisoning(
     data: str | None, data_dir: Path | None, seed: int, form: str, out: Path | None, **options: Any

@@ -51,6 +51,7 @@ from tacitly_simulations.population import token_plan
 _LOCAL: Final = PlainSettings(epochs=1, batch_windows=16, learning_rate=0.5, momentum=0.9)
 _NOISE: Final = Decimal("3.78")
 _DELTA: Final = Decimal("1e-6")
+_INT32_MAX: Final = 2**31 - 1
 
 
 class Push(StrEnum):
@@ -67,8 +68,8 @@ class PoisoningSettings:
 
     shares: tuple[float, ...] = (0.05, 0.2)
     persons: int = 20
-    events: int = 2_000
-    rounds: int = 10
+    events: int = 1_000
+    rounds: int = 8
     embedding: int = 16
     hidden: int = 32
 
@@ -172,7 +173,8 @@ def hostile_answer(
     if plan.masking is None:
         largest = 0.999 * encoded_norm_bound(plan)
         norm = {Push.HONEST_SIZE: clip, Push.LARGEST: largest, Push.BEYOND: 10 * largest}[push]
-        return np.rint(direction * norm / plan.grid_step).astype(np.int32), norm / clip
+        steps = np.clip(np.rint(direction * norm / plan.grid_step), -_INT32_MAX, _INT32_MAX)
+        return steps.astype(np.int32), norm / clip
     if plan.rotates:
         direction = rotate(direction, rotation_seed(plan, round_number))
     half = 2 ** (plan.field_bits - 2) / hostile
