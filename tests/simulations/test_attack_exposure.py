@@ -32,7 +32,7 @@ def ignore(_line: str) -> None:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[Report, Path]:
     picture = tmp_path_factory.mktemp("plot") / "exposure.svg"
-    return run_exposure(SMALL, data=None, seed=2, progress=ignore, plot=picture), picture
+    return run_exposure(SMALL, source=None, seed=2, progress=ignore, plot=picture), picture
 
 
 def test_a_secret_is_planted_as_often_as_said() -> None:

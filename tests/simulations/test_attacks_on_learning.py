@@ -51,12 +51,12 @@ def test_hostile_devices_harm_the_model_and_refused_ones_only_themselves() -> No
     settings = PoisoningSettings(shares=(0.25,), persons=8, events=300, rounds=2)
     report = run_poisoning(settings, source=None, seed=1, progress=ignore)
     figures = {row.case: row.figures for row in report.rows}
-    alone = figures["plain, nobody"]["perplexity"]
-    assert figures["plain, 25%, largest"]["perplexity"] > 2 * alone
-    assert figures["masked, 25%, largest"]["perplexity"] > 2 * alone
+    alone = figures["plain, nobody"]["bits a token"]
+    assert figures["plain, 25%, largest"]["bits a token"] > 1 + alone
+    assert figures["masked, 25%, largest"]["bits a token"] > 1 + alone
     beyond = figures["plain, 25%, beyond"]
     assert beyond["refused"] == 2 * settings.rounds
-    assert beyond["perplexity"] < 2 * alone
+    assert beyond["bits a token"] < 1 + alone
 
 
 def test_an_unprotected_update_gives_its_tokens_away_and_masks_do_not() -> None:

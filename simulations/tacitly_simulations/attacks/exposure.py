@@ -9,6 +9,7 @@ probability of 2^-b; the most there can be is log2 of the candidates.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from math import log2
 from pathlib import Path
 from typing import Final
@@ -140,7 +141,7 @@ def run_exposure(
             local=_LOCAL,
             protection=protection,
             rng=rng,
-            on_round=lambda n, p=protection, of=rounds: progress(f"{p}: round {n} of {of}"),
+            on_round=partial(_tell, progress, protection, rounds),
         )
         found = exposures(vocabulary, model, trained, [each.secret for each in secrets], candidates)
         rows += _rows(settings, plan, protection, secrets, found)
@@ -218,9 +219,9 @@ def plot_exposure(report: Report, out: Path) -> None:
     colours = ("#c2410c", "#1d4ed8", "#0f766e")
     for (name, points), colour in zip(lines.items(), colours, strict=True):
         label = f"{name}, {epsilon}" if name == Protection.NOISED else name
-        times, median, most = zip(*points, strict=True)
-        axes.plot(times, median, "o-", color=colour, label=f"{label} (median)")
-        axes.plot(times, most, ":", color=colour, linewidth=1)
+        typed_times, median, most = zip(*points, strict=True)
+        axes.plot(typed_times, median, "o-", color=colour, label=f"{label} (median)")
+        axes.plot(typed_times, most, ":", color=colour, linewidth=1)
     axes.axhline(1, color="#7f8ea3", linestyle="--", linewidth=1, label="never typed (median)")
     axes.set_xscale("log", base=2)
     frequencies = sorted({point[0] for points in lines.values() for point in points})
@@ -237,6 +238,10 @@ def plot_exposure(report: Report, out: Path) -> None:
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, fontsize=9)
     save_svg(figure, out)
+
+
+def _tell(progress: Callable[[str], None], protection: str, rounds: int, number: int) -> None:
+    progress(f"{protection}: round {number} of {rounds}")
 
 
 def _rows(

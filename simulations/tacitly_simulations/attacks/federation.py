@@ -50,6 +50,7 @@ def federate(
     minibatches; noise comes from a secure source. Without protection the updates' mean is exact.
     """
     model, state = start, OptimizerState()
+    mean: NDArray[np.float64]
     for number in range(1, plan.rounds + 1):
         updates = (
             np.zeros(plan.model.trainable_parameters, dtype=np.float32)
@@ -58,7 +59,7 @@ def federate(
             for windows in persons
         )
         if protection is Protection.NONE:
-            mean = np.sum(list(updates), axis=0, dtype=np.float64) / plan.cohort.target
+            mean = np.stack(list(updates)).mean(axis=0, dtype=np.float64)
         else:
             encode = release if protection is Protection.NOISED else release_without_noise
             total, generator = StreamingSum(plan.model.trainable_parameters), secure_generator()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from itertools import product
+from math import log
 from typing import Final
 
 import numpy as np
@@ -113,6 +114,7 @@ def run_poisoning(
 
     def row(case: str, hostile: int, after: _Poisoned) -> Row:
         score = evaluate(model, after.model, [newer for _, newer in parts])
+        bits = score.negative_log_likelihood / score.predictions / log(2)
         progress(f"{case}: top-1 {score.top1:.1%}")
         return Row(
             case=case,
@@ -121,7 +123,10 @@ def run_poisoning(
                 "clip norms": round(after.longest, 2),
                 "refused": after.refused,
                 "top-1 %": round(100 * score.top1, 2),
-                "perplexity": round(score.perplexity, 2),
+                # Two to the power of which is the perplexity, were it not too large to show.
+                "bits a token": round(
+                    score.negative_log_likelihood / score.predictions / log(2), 2
+                ),
             },
         )
 
