@@ -124,9 +124,7 @@ def run_poisoning(
                 "refused": after.refused,
                 "top-1 %": round(100 * score.top1, 2),
                 # Two to the power of which is the perplexity, were it not too large to show.
-                "bits a token": round(
-                    score.negative_log_likelihood / score.predictions / log(2), 2
-                ),
+                "bits a token": round(bits, 2),
             },
         )
 
