@@ -12,9 +12,10 @@ demo: install
 test: install lint
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# Ten minutes; on a machine that does nothing else.
+# Twenty minutes; on a machine that does nothing else.
 bench: install
 	$(BIN)/python -m tacitly_simulations.bench --out out/bench.json
+	$(BIN)/python -m tacitly_simulations.bench.engines --out out/engines.json
 
 # What docs/results.md shows: an hour on two cores. DATA is CoAuthor's folder.
 STUDY := $(BIN)/tacitly-sim run --data coauthor --data-dir $(DATA) --format json

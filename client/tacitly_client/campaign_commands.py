@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from tacitly_client.options import format_option, home_option
+from tacitly_common.command import confirm
 
 if TYPE_CHECKING:
     from tacitly_client.home import AgentHome
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 @home_option
 @format_option
 def campaigns(home: Path, as_json: bool) -> None:
-    """List what officers have proposed, what it costs and what this machine would answer."""
+    """List campaigns and what each would cost you.
+
+    And who approved it, and what this machine would answer.
+    """
     from tacitly_client.campaigns import campaigns as listed
     from tacitly_client.campaigns import joined_plan
     from tacitly_client.contract_store import ContractStore
@@ -39,7 +43,10 @@ def campaigns(home: Path, as_json: bool) -> None:
 @click.argument("plan_hash", metavar="HASH")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def join(home: Path, plan_hash: str, yes: bool) -> None:
-    """Take part in campaign HASH: checks it, shows what it asks, asks you."""
+    """Take part in campaign HASH.
+
+    Checks it, shows what it asks, and asks you. The first eight digits are enough.
+    """
     from tacitly_client import campaigns as offered
     from tacitly_client.contract_store import ContractStore
     from tacitly_client.home import AgentHome, read_settings
@@ -63,7 +70,7 @@ def join(home: Path, plan_hash: str, yes: bool) -> None:
     asked = "\n".join(asked_in_words(contract, plan, limits, spent_nano_rho=spent, room=room))
     click.echo(asked)
     if not yes:
-        click.confirm("Take part?", abort=True)
+        confirm("Take part?", "not joined")
     offered.join(place, plan, asked, now=datetime.now(UTC))
     click.echo(f"joined {plan.name}; `tacitly-agent leave` ends it at any time")
 

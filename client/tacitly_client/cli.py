@@ -26,12 +26,15 @@ from tacitly_client.options import home_option
 from tacitly_client.processing_record import processing_record
 from tacitly_client.status import status
 from tacitly_client.store_commands import erase, export, retention, show
-from tacitly_common.command import run_command
+from tacitly_common.command import confirm, run_command
 
 
 @click.group()
 def cli() -> None:
-    """Keep your own events encrypted on this machine and take part in learning from them."""
+    """Keep your own events encrypted on this machine and take part in learning from them.
+
+    Begin with `enrol INVITATION`, then `consent give` and `run`.
+    """
 
 
 def main() -> None:
@@ -89,7 +92,10 @@ def main() -> None:
 def enrol(
     home: Path, invitation: Path, lifetime_epsilon: float, train_when: str, **timing: float
 ) -> None:
-    """Set up this machine with INVITATION, the file you were given. Joins nothing yet."""
+    """Set up this machine with INVITATION, a file.
+
+    You were given it; whoever has it may use it once. Nothing is joined or captured yet.
+    """
     from tacitly_client.enrolment import enrol as enrolled
     from tacitly_client.home import AgentHome, TrainWhen
     from tacitly_common.invitation import read_invitation
@@ -112,24 +118,40 @@ def enrol(
 @home_option
 @click.option("--no-capture", is_flag=True, help="Start neither tray nor capture.")
 def run(home: Path, no_capture: bool) -> None:
-    """Take part in rounds until stopped (SIGTERM or Ctrl-C ends it cleanly).
+    """Run the agent, until Ctrl-C or SIGTERM ends it.
 
-    On a desktop also the tray and, once you have consented, the capture of your own input.
+    It takes part in the campaign that you joined. On a desktop also the tray and, once you have
+    consented, the capture of your own input.
     """
     import os
 
+    from tacitly_client.consent import capture_consent
     from tacitly_client.daemon.supervisor import parts_for, supervise
-    from tacitly_client.home import AgentHome
+    from tacitly_client.home import AgentHome, read_settings
     from tacitly_client.processes import log_to_stderr
 
     log_to_stderr()
-    supervise(AgentHome(home), parts_for(os.environ, capture=not no_capture))
+    place, parts = AgentHome(home), parts_for(os.environ, capture=not no_capture)
+    read_settings(place)
+    click.echo(f"starting {', '.join(part.name for part in parts)}; Ctrl-C ends them")
+    if no_capture:
+        click.echo("nothing is captured: --no-capture")
+    elif "capture" not in {part.name for part in parts}:
+        click.echo("no desktop here (neither DISPLAY nor WAYLAND_DISPLAY): nothing is captured")
+    elif why_not := capture_consent(place).why_not:
+        click.echo(f"nothing is captured: {why_not}; `tacitly-agent consent give` asks you")
+    else:
+        click.echo("`tacitly-agent status` says what is captured")
+    supervise(place, parts)
 
 
 @cli.command("browser-install")
 @home_option
 def browser_install(home: Path) -> None:
-    """Let your browsers' extension tell this agent which fields are secret."""
+    """Let your browsers tell which fields are secret.
+
+    The extension does; this makes it known to them.
+    """
     import sys
 
     from tacitly_client.browser_host import install
@@ -158,7 +180,10 @@ def browser_host(home: Path) -> None:
 @home_option
 @click.argument("recording", type=click.File("rb"))
 def replay(home: Path, recording: BinaryIO) -> None:
-    """Fill the store from RECORDING, JSON lines of events ("-" for standard input)."""
+    """Fill the store from RECORDING, JSON lines of events.
+
+    "-" is the standard input.
+    """
     from tacitly_client.capture.replay import replay as replayed
     from tacitly_client.home import AgentHome
     from tacitly_client.store import EventStore
@@ -174,7 +199,7 @@ def replay(home: Path, recording: BinaryIO) -> None:
 
 @cli.group()
 def ledger() -> None:
-    """Look at this machine's own record of what has been spent."""
+    """Check this machine's own record of what is spent."""
 
 
 @ledger.command()
@@ -192,8 +217,9 @@ def verify(home: Path) -> None:
 @home_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def withdraw(home: Path, yes: bool) -> None:
-    """Leave for good: withdraw all consent, tell the server, erase this machine's keys.
+    """Leave for good.
 
+    Withdraws all consent, tells the server, erases this machine's keys.
     What was spent stays spent. `consent withdraw` tells nobody.
     """
     from tacitly_client.enrolment import withdraw as withdrawn
@@ -202,7 +228,7 @@ def withdraw(home: Path, yes: bool) -> None:
     place = AgentHome(home)
     read_enrolment(place)
     if not yes:
-        click.confirm("Leave for good? Coming back takes a new invitation.", abort=True)
+        confirm("Leave for good? Coming back takes a new invitation.", "nothing has changed")
     withdrawn(place, now=datetime.now(UTC))
     click.echo("withdrawn; your events are still here, `tacitly-agent erase --all` removes them")
 

@@ -122,7 +122,7 @@ def capture_consent(home: AgentHome) -> CaptureConsent:
     try:
         given = _newest(read_receipts(home)).get(None)
         if given is None:
-            return CaptureConsent(None, "you have not been asked yet")
+            return CaptureConsent(None, "you have not agreed")
         if not given.stands:
             return CaptureConsent(None, "you have withdrawn it")
         now = notice_text(terms_of(ContractStore(home).load()), given.language)

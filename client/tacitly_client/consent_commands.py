@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from tacitly_client.options import format_option, home_option
+from tacitly_common.command import confirm
 
 if TYPE_CHECKING:
     from tacitly_client.consent import Receipt
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def consent() -> None:
-    """Agree to capture or not; see and withdraw what you agreed to."""
+    """Agree to capture or not; see it, withdraw it."""
 
 
 def _level(
@@ -80,19 +81,20 @@ def give(
 
     place = AgentHome(home)
     spoken = Language(language) if language else desktop_language(os.environ)
+    said = words(spoken)
     asked = capture_asked(place, spoken, level=level, applications=applications)
     click.echo(f"{asked.text}\n{chosen_in_words(asked)}")
     if not yes:
-        click.confirm(words(spoken).question, abort=True)
+        confirm(said.question, said.refused, yes=said.yes)
     agree(place, asked, now=datetime.now(UTC))
-    click.echo("agreed; `tacitly-agent consent withdraw` takes it back at any time")
+    click.echo(said.agreed)
 
 
 @consent.command()
 @home_option
 @format_option
 def show(home: Path, as_json: bool) -> None:
-    """Show every receipt: what you agreed to, when, and whether it stands."""
+    """Show what you agreed to, when, and whether it stands."""
     from tacitly_client.consent import capture_consent, read_receipts
     from tacitly_client.home import AgentHome
     from tacitly_client.show import print_json

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
 @click.command()
 @home_option
-@click.option("--for", "seconds", type=Duration(), metavar="1h", help="Else until `resume`.")
+@click.option("--for", "seconds", type=Duration(), metavar="1h", help="90s, 10m, 2h or 7d.")
 def pause(home: Path, seconds: int | None) -> None:
-    """Capture nothing and train on nothing, for some time or until `resume`."""
+    """Capture nothing and train nothing for a time.
+
+    Without --for until `resume`.
+    """
     from tacitly_client.capture.clock import SystemClock
     from tacitly_client.pause import pause as paused
 
@@ -43,14 +46,18 @@ def resume(home: Path) -> None:
 @click.argument("application")
 @click.option("--remove", is_flag=True, help="Take the exclusion back.")
 def exclude(home: Path, application: str, remove: bool) -> None:
-    """Store and count nothing of APPLICATION, from now on; also of one never seen yet."""
+    """Store and count nothing of APPLICATION from now on.
+
+    It need not have been seen yet.
+    """
     from tacitly_client.choices import exclude as excluded
     from tacitly_client.choices import include
 
     choices = (include if remove else excluded)(_set_up(home), application)
     click.echo(f"excluded: {', '.join(sorted(choices.excluded)) or 'none'}")
     if not remove:
-        click.echo("what is stored of it already: `tacitly-agent erase` removes it")
+        name = application.strip().lower()
+        click.echo(f"what is stored of it already: `tacitly-agent erase --app {name}` removes it")
 
 
 @click.command()
@@ -58,7 +65,7 @@ def exclude(home: Path, application: str, remove: bool) -> None:
 @format_option
 @click.pass_context
 def doctor(context: click.Context, home: Path, as_json: bool) -> None:
-    """Look whether everything is as it should be, and say the smallest thing that mends it.
+    """Find what is amiss, and say what mends it.
 
     Exits with 1 if there is a problem.
     """
@@ -87,7 +94,7 @@ def doctor(context: click.Context, home: Path, as_json: bool) -> None:
 
 @click.group()
 def config() -> None:
-    """What this agent goes by."""
+    """Show the settings that are in force."""
 
 
 @config.command("show")
@@ -113,10 +120,11 @@ def show_config(home: Path, as_json: bool, origin: bool) -> None:
             }
         )
         return
-    width = max(len(each.name) for each in settings)
+    name_width = max(len(each.name) for each in settings)
+    width = max(len(each.shown) for each in settings) if origin else 0
     for each in settings:
         where = f"  ({each.origin})" if origin else ""
-        click.echo(f"{each.name:<{width}}  {each.shown}{where}")
+        click.echo(f"{each.name:<{name_width}}  {each.shown:<{width}}{where}")
 
 
 @click.command("install-units")

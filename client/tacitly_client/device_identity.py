@@ -1,4 +1,6 @@
-"""This device at the desk: an Ed25519 key made here, and the enrolment authority's word for it."""
+"""This device at the desk and among others: an Ed25519 key made here, and the enrolment
+authority's word for it.
+"""
 
 import ssl
 from typing import TYPE_CHECKING
@@ -13,6 +15,7 @@ from tacitly_client.files import write_whole
 from tacitly_client.home import AgentHome
 from tacitly_common.contract.signatures import private_pem, read_private_pem
 from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.secagg.members import Identity
 
 if TYPE_CHECKING:
     from tacitly_common.wire.desk_requests import SignedRequest
@@ -54,6 +57,21 @@ def device_certificate(home: AgentHome) -> bytes:
         raise ValidationError(
             f"{home.device_certificate} is no certificate; restore it from your backup"
         ) from None
+
+
+def masking_identity(home: AgentHome) -> Identity:
+    """What this device signs with among others, and the authority that theirs must be by.
+
+    Raises:
+        ValidationError: a file is missing or malformed.
+    """
+    try:
+        authority = x509.load_pem_x509_certificate(home.authority_certificate.read_bytes())
+    except (OSError, ValueError):
+        raise ValidationError(
+            f"{home.authority_certificate} is no certificate; restore it from your backup"
+        ) from None
+    return Identity(device_certificate(home), _private_key(home), authority)
 
 
 def keep_authority(home: AgentHome, der: bytes) -> None:

@@ -61,8 +61,16 @@ Check = Callable[[Place], Finding]
 
 
 def examine(place: Place) -> dict[str, Finding]:
-    """Every check's finding, by its name, in the order of showing."""
-    return {name: _examined(check, place) for name, check in CHECKS.items()}
+    """Every check's finding, by its name, in the order of showing.
+
+    Where no agent is set up only that and what is of the machine: the rest could only fail.
+    """
+    set_up = place.home.settings.exists()
+    return {
+        name: _examined(check, place)
+        for name, check in CHECKS.items()
+        if set_up or check not in _OF_THE_HOME
+    }
 
 
 def _examined(check: Check, place: Place) -> Finding:
@@ -283,6 +291,10 @@ CHECKS: Final[Mapping[str, Check]] = {
     "sandbox": sandbox,
     "server": server,
 }
+
+_OF_THE_HOME: Final = frozenset(
+    (consent, running, permissions, keyring, clock, disk, sandbox, server)
+)
 
 
 def _ask_bus(

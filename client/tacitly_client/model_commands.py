@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def model() -> None:
-    """The models that campaigns have released, verified, on this machine."""
+    """Fetch and verify the models that campaigns released."""
 
 
 @model.command()

@@ -49,12 +49,17 @@ class Language(StrEnum):
 
 
 class TrayWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What the indicator and its menu say."""
+    """What the indicator and its menu say.
+
+    `reasons`: what the agent's processes tell in English, in this language; what is not in it is
+    shown as it is told.
+    """
 
     capturing: str
     capturing_and_training: str
     training: str
     paused: str
+    paused_until: str
     not_receiving: str
     off: str
     pause_hour: str
@@ -63,6 +68,9 @@ class TrayWords(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     show: str
     ask: str
     withdraw: str
+    stored: str
+    close: str
+    reasons: dict[str, str]
 
 
 class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -75,6 +83,9 @@ class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     read: str
     agree: str
     refuse: str
+    yes: tuple[str, ...]
+    agreed: str
+    refused: str
     purposes: dict[Purpose, str]
     tray: TrayWords
 

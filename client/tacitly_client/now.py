@@ -37,11 +37,19 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
     def headline(self) -> str:
         """Whether anything is captured, in a few words."""
         if not self.paused:
+            if self.capture is Doing.PAUSED:  # its process has yet to look
+                return "about to go on"
             return f"{self.capture.value}{f': {self.reason}' if self.reason else ''}"
         if self.paused_until_ns is None:
             return "paused until `tacitly-agent resume`"
-        until = datetime.fromtimestamp(self.paused_until_ns / 1e9).astimezone()
-        return f"paused until {until:%Y-%m-%d %H:%M}"
+        return f"paused until {local_time(self.paused_until_ns)}"
+
+
+def local_time(wall_ns: int) -> str:
+    """A time of day here, with the day unless that is today."""
+    at = datetime.fromtimestamp(wall_ns / 1e9).astimezone()
+    today = at.date() == datetime.now().astimezone().date()
+    return f"{at:%H:%M}" if today else f"{at:%Y-%m-%d %H:%M}"
 
 
 def locks(home: AgentHome) -> dict[str, Path]:

@@ -1,6 +1,7 @@
 """Options that several commands share."""
 
 import re
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,27 @@ format_option = click.option(
     callback=lambda _context, _option, value: value == "json",
     help="For people, or one JSON document.",
 )
+
+
+class Day(click.ParamType[datetime]):
+    """A day of the person's own calendar, "2026-11-23", "today" or "yesterday": its midnight."""
+
+    name = "day"
+
+    def convert(
+        self, value: str | datetime, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Without a time zone."""
+        if isinstance(value, datetime):
+            return value
+        days_ago = {"today": 0, "yesterday": 1}.get(value.strip().lower())
+        if days_ago is not None:
+            day = datetime.now().astimezone().date() - timedelta(days=days_ago)
+            return datetime.combine(day, datetime.min.time())
+        try:
+            return datetime.combine(date.fromisoformat(value.strip()), datetime.min.time())
+        except ValueError:
+            self.fail(f"{value!r} is no day such as 2026-11-23, today or yesterday", param, ctx)
 
 
 class Duration(click.ParamType[int]):

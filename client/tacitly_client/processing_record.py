@@ -20,7 +20,10 @@ RECORD_VERSION: Final = 1
 @click.command("processing-record")
 @format_option
 def processing_record(as_json: bool) -> None:
-    """Print the record of processing (GDPR, Article 30), for officers and auditors."""
+    """Print the record of processing (GDPR, Article 30).
+
+    For officers and auditors.
+    """
     import msgspec
 
     record = build_record()

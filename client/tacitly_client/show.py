@@ -96,6 +96,8 @@ def print_campaigns(
     from rich.console import Console
     from rich.table import Table
 
+    if not found:
+        click.echo(f"{contract.organisation} has proposed no campaign yet")
     table = Table(title=f"{contract.organisation}: {len(found)} campaign(s)")
     for heading in ("campaign", "name", "purpose", "approved by", "ε at most", "until", "answer"):
         table.add_column(heading, overflow="fold")
@@ -107,7 +109,8 @@ def print_campaigns(
         beginning = campaign.plan_hash[:16]
         table.add_row(beginning, name, purpose, approved, epsilon, until, campaign.answer.name)
     console = Console()
-    console.print(table)
+    if found:
+        console.print(table)
     if problem is not None:
         console.print(
             f"The server's last word about the officers' log was refused ({problem.name}): "

@@ -71,7 +71,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 @home_option
 @format_option
 def status(home: Path, as_json: bool) -> None:
-    """Show what is captured and stored, what was joined and spent, and what has left."""
+    """Show what is captured, stored, spent and sent."""
     from tacitly_client.home import AgentHome
     from tacitly_client.processes import forbid_dumps
     from tacitly_client.show import print_json
@@ -171,7 +171,8 @@ def _print(place: "AgentHome", now: Status) -> None:
 
     _print_now(now.now, now.no_consent)
     stored = "unreadable" if now.events_stored is None else now.events_stored
-    click.echo(f"organisation      {now.organisation} ({now.log_length} entries of officers' log)")
+    entries = "1 entry" if now.log_length == 1 else f"{now.log_length} entries"
+    click.echo(f"organisation      {now.organisation} (officers' log: {entries})")
     if now.log_problem is not None:
         click.echo(f"refused           {now.log_problem}: the server's last word about that log")
     joined = now.campaign
@@ -209,7 +210,4 @@ def _print_now(now: Now, no_consent: str | None) -> None:
 def _of(budget: Budget, delta: str) -> str:
     from tacitly_client.show import text
 
-    return (
-        f"ε {text(budget.epsilon)} of {text(budget.epsilon_cap)} at δ = {delta}"
-        f" ({budget.spent_nano_rho} of {budget.cap_nano_rho} nano-ρ)"
-    )
+    return f"ε {text(budget.epsilon)} of {text(budget.epsilon_cap)} spent, at δ = {delta}"

@@ -5,13 +5,14 @@ Each decodes events in a process that ends with the command and leaves no dump.
 
 import time
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tacitly_client.options import Duration, format_option, home_option
+from tacitly_client.options import Day, Duration, format_option, home_option
+from tacitly_common.command import confirm
 
 if TYPE_CHECKING:
     from tacitly_client.store import Damage, Erased, Span
@@ -28,7 +29,7 @@ def _span_options(command: _Command) -> _Command:
         click.option("--app", metavar="NAME", help="This application's."),
         click.option("--last", type=Duration(), metavar="10m", help="Of the last 90s, 10m, 2h."),
         click.option(
-            "--day", type=click.DateTime(["%Y-%m-%d"]), metavar="2026-11-23", help="Of this day."
+            "--day", type=Day(), metavar="2026-11-23", help="Of this day; today and yesterday too."
         ),
     ):
         command = option(command)
@@ -48,7 +49,10 @@ def show(
     each_event: bool,
     as_json: bool,
 ) -> None:
-    """Show what is stored: counts by day and application, what was not kept and by which rule."""
+    """Show what is stored, and what was not kept.
+
+    Counts by day and application, and by the rule; each event with --events.
+    """
     import msgspec
 
     from tacitly_client.home import AgentHome
@@ -82,7 +86,10 @@ def show(
 @_span_options
 @click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 def export(home: Path, day: datetime | None, last: int | None, app: str | None, file: Path) -> None:
-    """Write stored events to FILE, a line of JSON each, and their JSON schema beside it."""
+    """Write stored events to FILE.
+
+    A line of JSON each, and their JSON schema beside it.
+    """
     from tacitly_client.home import AgentHome
     from tacitly_client.processes import forbid_dumps
     from tacitly_client.store import EventStore
@@ -114,8 +121,9 @@ def erase(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Erase stored events for good, then look whether anything of them is left.
+    """Erase stored events for good, and prove it.
 
+    Every file is read afterwards to see whether anything of them is left.
     What has been spent of the budget stays spent.
     """
     from tacitly_client.home import AgentHome
@@ -126,7 +134,7 @@ def erase(
     if sum((everything, day is not None, last is not None, app is not None)) != 1:
         raise click.UsageError("say what: --all, --day 2026-11-23, --last 10m or --app NAME")
     if not yes:
-        click.confirm(_question(day, last, app), abort=True)
+        confirm(_question(day, last, app), "nothing was erased")
     forbid_dumps()
     place = AgentHome(home)
     span, now_ns = _span(day, last, app), time.time_ns()
@@ -203,28 +211,30 @@ def _question(day: datetime | None, last_seconds: int | None, app: str | None) -
     if day is not None:
         return f"Erase every event of {day:%Y-%m-%d} that is stored on this machine?"
     if last_seconds is not None:
-        return f"Erase every event of the last {last_seconds} s that is stored on this machine?"
+        since = datetime.now().astimezone() - timedelta(seconds=last_seconds)
+        return f"Erase every event since {since:%Y-%m-%d %H:%M:%S} that is stored on this machine?"
     if app is not None:
         return f"Erase every event of {app} that is stored on this machine?"
     return "Erase every event stored on this machine?"
 
 
 def _print(stored: "Stored") -> None:
+    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from tacitly_client.stored import printable
 
-    table = Table(title=f"{stored.events} events, {stored.size_bytes:,} bytes")
-    unkept = Table(title="not kept")
+    # No upright lines: the fonts of windows leave gaps in them.
+    table, unkept = Table(box=SIMPLE, pad_edge=False), Table(box=SIMPLE, pad_edge=False)
     for heading in ("day", "application"):
         table.add_column(heading, overflow="fold")
-    for heading in ("events", "of them keys"):
+    for heading in ("events", "keys among them"):
         table.add_column(heading, justify="right")
     for heading in ("day", "rule"):
         unkept.add_column(heading, overflow="fold")
-    unkept.add_column("keys", justify="right")
+    unkept.add_column("keys not kept", justify="right")
     for of_day in stored.days:
         for each in of_day.applications:
             name = Text(printable(each.app) or "(unknown)")
@@ -232,7 +242,11 @@ def _print(stored: "Stored") -> None:
         for rule, count in sorted(of_day.not_kept.items()):
             unkept.add_row(str(of_day.day), Text(rule), str(count))
     console = Console()
-    console.print(table)
+    if table.row_count:
+        console.print(f"events stored: {stored.events:,} ({stored.size_bytes:,} bytes)")
+        console.print(table)
+    else:
+        console.print("nothing is stored")
     if unkept.row_count:
         console.print(unkept)
     console.print(f"kept: {stored.retention.in_words()}", soft_wrap=True)
@@ -240,7 +254,10 @@ def _print(stored: "Stored") -> None:
 
 
 def _print_erased(root: Path, erased: "Erased", proof: "Proof", protection: str) -> None:
-    click.echo(f"erased {erased.events} events from {erased.segments} file(s)")
+    if erased.events == 0:
+        click.echo("nothing of that was stored; `tacitly-agent show` says what is")
+    else:
+        click.echo(f"erased {erased.events} events from {erased.segments} file(s)")
     click.echo("The key that opened them was replaced and destroyed; what stays has a new one.")
     if proof.holds:
         click.echo(

@@ -94,13 +94,15 @@ def local_day(wall_ns: int) -> date:
 def line_of(event: Event) -> str:
     """One event as stored, in a line for a terminal: time, application, kind, everything else.
 
-    What a terminal might take for a command is escaped.
+    Places on the screen are rounded to a thousandth of it. What a terminal might take for a
+    command is escaped.
     """
     seconds, rest_ns = divmod(event.wall_ns, _SECOND_NS)
     at = datetime.fromtimestamp(seconds, UTC).astimezone()
     rest: dict[str, Any] = msgspec.to_builtins(event)
     for shown in ("wall_ns", "monotonic_ns", "kind", "app"):
         rest.pop(shown, None)
+    rest = {name: round(v, 3) if isinstance(v, float) else v for name, v in rest.items()}
     content = msgspec.json.encode(rest).decode() if rest else ""
     moment = f"{at:%Y-%m-%d %H:%M:%S}.{rest_ns // 10**6:03}"
     return printable(f"{moment}  {event.app or '?'}  {event.kind.value}  {content}".rstrip())

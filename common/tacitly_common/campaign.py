@@ -25,7 +25,12 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from tacitly_common.accounting.masked_sums import MaskedSums, split
+from tacitly_common.accounting.masked_sums import (
+    LARGEST_GROUP,
+    LARGEST_SHARE,
+    MaskedSums,
+    split,
+)
 from tacitly_common.accounting.record import LARGEST_EPSILON, LARGEST_NOISE, SMALLEST_NOISE
 from tacitly_common.accounting.rounded_gaussian import (
     SMALLEST_SHARE_STD,
@@ -36,6 +41,8 @@ from tacitly_common.accounting.subject import epsilon_of, nano_rho_per_participa
 from tacitly_common.errors import TacitlyError
 from tacitly_common.mechanisms.field import field_bits, flattened_over
 from tacitly_common.model_config import ModelConfig
+from tacitly_common.secagg.graph import graph_parameters
+from tacitly_common.secagg.terms import GroupTooSmallError
 from tacitly_common.validation import (
     calendar_months,
     in_range,
@@ -159,9 +166,9 @@ class MaskingPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     rotate: bool = True
 
     def __post_init__(self) -> None:
-        in_range(0, Decimal("0.9"), dropout=self.dropout, corruption=self.corruption)
+        in_range(0, LARGEST_SHARE, dropout=self.dropout, corruption=self.corruption)
         in_range(10, 128, failure_bits=self.failure_bits, wrap_bits=self.wrap_bits)
-        in_range(2, 100_000_000, group_size=self.group_size)
+        in_range(2, LARGEST_GROUP, group_size=self.group_size)
 
 
 class RecordMechanism(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -478,8 +485,8 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"{'absent' if self.masking is None else 'present'}; masking comes with the "
                 "encoding rounded_gaussian, and only with it"
             )
-        sums = self.masked_sums
-        if sums is None:
+        masking, sums = self.masking, self.masked_sums
+        if masking is None or sums is None:
             return
         if self.share_steps < SMALLEST_SHARE_STD:
             raise PlanError(
@@ -491,11 +498,25 @@ class CampaignPlan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 f"sums need {self.field_bits} bits, there are {_WIDEST_FIELD_BITS}; lower "
                 "subject.grid_bits"
             )
+        if sums.largest_group > LARGEST_GROUP:
+            raise PlanError(
+                f"a group has {sums.largest_group} members, at most {LARGEST_GROUP} are possible; "
+                "lower masking.group_size"
+            )
         if sums.fewest_answers < 2:
             raise PlanError(
                 f"{sums.groups} groups with a minimum of {self.cohort.minimum} answers leave "
                 "groups of one; raise masking.group_size"
             )
+        try:
+            graph_parameters(
+                sums.largest_group,
+                masking.dropout,
+                masking.corruption,
+                masking.failure_bits,
+            )
+        except GroupTooSmallError as error:
+            raise PlanError(str(error)) from None
 
 
 def make_plan(**fields: Any) -> CampaignPlan:

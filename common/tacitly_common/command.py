@@ -1,4 +1,4 @@
-"""How every `tacitly-...` command ends."""
+"""How every `tacitly-...` command asks, and how it ends."""
 
 import os
 import sys
@@ -34,6 +34,25 @@ def run_command(name: str, command: click.Command) -> None:
         # A full disk, a missing permission: the system's words and the place say it all.
         click.echo(f"{name}: {error.filename or 'input or output'}: {error.strerror}", err=True)
         sys.exit(1)
+
+
+def confirm(
+    question: str, otherwise: str, *, yes: tuple[str, ...] = ("y", "yes"), err: bool = False
+) -> None:
+    """Ask; who does not answer with one of `yes` reads `otherwise`, and the command exits with 1.
+
+    Args:
+        question: a sentence; "[y/N]", with the first of `yes`, comes after it.
+        otherwise: what is so now: that nothing was done.
+        yes: in small letters; typed large they count too.
+        err: ask on standard error, where standard output is for a program.
+    """
+    answer = click.prompt(
+        f"{question} [{yes[0]}/N]", default="", show_default=False, err=err, type=str
+    )
+    if answer.strip().lower() not in yes:
+        click.echo(otherwise, err=True)
+        raise click.exceptions.Exit(1)
 
 
 def _path(name: str, error: click.ClickException) -> str:

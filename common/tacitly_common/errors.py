@@ -28,6 +28,8 @@
       ├─ ControlError          SuperLink cannot be reached, or refused     (server: control.py)
       ├─ SupervisorError       a server runs here already, or cannot run   (server: health.py)
       ├─ DatasetError          recorded data are missing or malformed      (simulations: datasets/)
+      ├─ StudyError            a study's file or folder cannot be used     (simulations: lab/)
+      ├─ CampaignEndedError, WorkerError   a simulated campaign cannot go on  (sim.: engines/)
       └─ DeploymentError, DemoError      the demo did not get through      (simulations: demo/)
 
 `exit_code` is what a command exits with when the error ends it; docs/commands.md lists them.

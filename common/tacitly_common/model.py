@@ -5,8 +5,6 @@ vector that travels. Training does not run through `forward` (client: training/g
 computes the same function by hand); evaluation and the person's suggestions do.
 """
 
-import math
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,6 +12,7 @@ from torch import Tensor, nn
 
 from tacitly_common.errors import ValidationError
 from tacitly_common.model_config import ModelConfig
+from tacitly_common.model_config import initial_vector as initial_vector
 
 
 class InteractionModel(nn.Module):
@@ -45,23 +44,6 @@ class InteractionModel(nn.Module):
         """
         hidden, state = self.gru(self.embedding(tokens), state)
         return self.output(hidden), state
-
-
-def initial_vector(config: ModelConfig, seed: int) -> NDArray[np.float32]:
-    """The parameters a campaign starts from: float32[config.parameters], the same on any machine.
-
-    Embedding ~ N(0, 1); weights and biases ~ U(-a, a) with a = 1/sqrt(hidden): torch's own
-    defaults, drawn from numpy's PCG64 of `seed`.
-    """
-    rng = np.random.Generator(np.random.PCG64(seed))
-    bound = 1 / math.sqrt(config.hidden)
-    parts = [
-        rng.standard_normal(tensor.size)
-        if tensor.name == "embedding.weight"
-        else rng.uniform(-bound, bound, tensor.size)
-        for tensor in config.layout()
-    ]
-    return np.concatenate(parts).astype(np.float32)
 
 
 def named_tensors(config: ModelConfig, vector: NDArray[np.float32]) -> dict[str, Tensor]:

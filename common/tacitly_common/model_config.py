@@ -5,10 +5,13 @@ The flat parameter vector is float32, the tensors of `layout` in that order, eac
 """
 
 import hashlib
+import math
 from dataclasses import dataclass
 from math import prod
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from tacitly_common.errors import ValidationError
 from tacitly_common.validation import in_range
@@ -94,3 +97,20 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         layout = [(t.name, t.shape, t.start) for t in self.layout()]
         document = {"architecture": "gru", "config": self, "layout": layout}
         return hashlib.sha256(msgspec.json.encode(document, order="sorted")).hexdigest()
+
+
+def initial_vector(config: ModelConfig, seed: int) -> NDArray[np.float32]:
+    """The parameters a campaign starts from: float32[config.parameters], the same on any machine.
+
+    Embedding ~ N(0, 1); weights and biases ~ U(-a, a) with a = 1/sqrt(hidden): torch's own
+    defaults, drawn from numpy's PCG64 of `seed`.
+    """
+    rng = np.random.Generator(np.random.PCG64(seed))
+    bound = 1 / math.sqrt(config.hidden)
+    parts = [
+        rng.standard_normal(tensor.size)
+        if tensor.name == "embedding.weight"
+        else rng.uniform(-bound, bound, tensor.size)
+        for tensor in config.layout()
+    ]
+    return np.concatenate(parts).astype(np.float32)

@@ -21,6 +21,7 @@ from tacitly_common.errors import ValidationError
 from tacitly_common.validation import sha256_hex
 from tacitly_server.campaigns.grants import Grants
 from tacitly_server.campaigns.released import Publisher
+from tacitly_server.enrolment.authority import authority_certificate
 from tacitly_server.home import HOME_VARIABLE, CampaignDirectory, ServerHome
 from tacitly_server.ledger.place import database_of, open_ledger
 from tacitly_server.ledger.subjects import Subjects
@@ -56,6 +57,7 @@ def main(grid: Grid, context: Context) -> None:
                 enrolled=subjects.enrolled,
                 permits=Grants.open(home, plan),
                 on_release=Publisher.open(home, plan),
+                authority=None if plan.masking is None else authority_certificate(home),
             )
         )
         _LOG.info("campaign %s is over: %s", plan.name, ending)

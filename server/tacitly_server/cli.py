@@ -57,6 +57,8 @@ def init(home: Path, names: tuple[str, ...]) -> None:
     click.echo(f"give officers {place.tls / 'ca.crt'}; devices get it with their invitation")
     click.echo(f"give auditors {place.ledger_public_key}")
     click.echo(f"grant key {grant_public_key(place)}")
+    if created:
+        click.echo("next, with the public keys of three officers: `tacitly-server contract begin`")
 
 
 @cli.command()
@@ -98,6 +100,7 @@ def up(
     stop = threading.Event()
     for one in (signal.SIGTERM, signal.SIGINT):
         signal.signal(one, lambda _signal, _frame: stop.set())
+    _report("starting; it takes some seconds until SuperLink answers")
     Supervisor(place, host, port, enrolment_port, campaign, report=_report, stop=stop).run()
 
 
@@ -231,6 +234,7 @@ def begin(home: Path, organisation: str, officers: tuple[str, ...], policy: Path
         ServerHome(home), organisation, officers, policy.read_bytes(), now=datetime.now(UTC)
     )
     click.echo(begun.genesis)
+    click.echo("officers compare that hash; next: `tacitly-server up`", err=True)
 
 
 @contract.command()

@@ -28,7 +28,7 @@ from tacitly_client.assist.savings import Row, Savings, measure
 from tacitly_common.campaign import TokenPlan
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.vocabulary import Vocabulary
-from tacitly_simulations.engines.flower import Privacy
+from tacitly_simulations.engines.privacy import Privacy
 from tacitly_simulations.population import Client, token_plan
 from tacitly_simulations.study import Study
 from tacitly_simulations.study_settings import Start, StudySettings

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from tacitly_common.command import run_command
 from tacitly_simulations.attack_cli import attack
@@ -68,9 +69,13 @@ def demo(data_dir: Path | None, out: Path, agents: int, rounds: int, capture: bo
 
 
 @cli.command()
-@click.option("--data", required=True, help="The data set's name.")
+@click.argument("study", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--data", help="The data set's name: one standard run, without a study.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="The data set's folder.")
 @click.option(
-    "--data-dir", required=True, type=click.Path(path_type=Path), help="The data set's folder."
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder of a study's results [default: out/studies/NAME].",
 )
 @click.option(
     "--persons", type=click.IntRange(min=2), default=40, show_default=True, help="At most so many."
@@ -124,18 +129,31 @@ def demo(data_dir: Path | None, out: Path, agents: int, rounds: int, capture: bo
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
 def run(
-    data: str,
-    data_dir: Path,
+    study: Path | None,
+    data: str | None,
+    data_dir: Path | None,
+    out: Path | None,
     persons: int,
     least_tokens: int | None,
     processes: int | None,
     form: str,
     **options: Any,
 ) -> None:
-    """Score every way to predict people's next interaction, and what privacy costs.
+    """Run STUDY, a TOML file; without one, score every way to predict a data set's people.
 
+    A study that was killed goes on where it was; the other options are for a run without one.
     The newest fifth of each person's events is predicted. Progress goes to stderr.
     """
+    if study is not None:
+        _refuse_others(study)
+        from tacitly_simulations.lab.commands import run_file
+
+        run_file(study, data_dir, out, processes=processes or os.cpu_count() or 1, form=form)
+        return
+    if data is None or data_dir is None:
+        raise click.UsageError("give a study, or --data and --data-dir")
+    if out is not None:
+        raise click.UsageError("--out is a study's; without one the result goes to stdout")
     from tacitly_simulations.datasets import load
     from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
 
@@ -232,6 +250,36 @@ def assist(
 
 
 @cli.command()
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def report(folder: Path, form: str) -> None:
+    """Show a study's results, finished or not, and write its report.html anew."""
+    from tacitly_simulations.lab.commands import show
+
+    show(folder, form=form)
+
+
+@cli.command(name="list")
+@click.option(
+    "--studies",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("out/studies"),
+    show_default=True,
+    help="Folder of the studies' folders.",
+)
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
+def list_(studies: Path, form: str) -> None:
+    """Name the data sets and engines there are, and the studies begun or finished here."""
+    from tacitly_simulations.lab.commands import list_all
+
+    list_all(studies, form=form)
+
+
+@cli.command()
 @click.argument("report", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False))
 def plot(report: Path, out: Path) -> None:
@@ -254,6 +302,15 @@ def plot_budget_(out: Path) -> None:
 
     for path in plot_budget(out):
         click.echo(path)
+
+
+def _refuse_others(study: Path) -> None:
+    """An option beside a study would be left unread; what it says belongs into the study."""
+    context = click.get_current_context()
+    for name in context.params:
+        given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and name not in ("study", "data_dir", "out", "processes", "form"):
+            raise click.UsageError(f"{name} is for a run without a study; write it into {study}")
 
 
 def _print_savings(report: "AssistReport") -> None:

@@ -34,7 +34,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tacitly_client.training.local import PlainSettings, train_without_privacy
+from tacitly_client.training.baseline import PlainSettings
+from tacitly_client.training.local import train_without_privacy
 from tacitly_client.training.windows import split_by_time, training_windows
 from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.campaign import (
@@ -53,15 +54,18 @@ from tacitly_common.campaign import (
 )
 from tacitly_common.errors import ValidationError
 from tacitly_common.evaluation import NOTHING, Evaluation, evaluate
-from tacitly_common.model import initial_vector
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
 from tacitly_server.rounds.optimizer import apply
 from tacitly_server.rounds.receipts import Receipt, model_sha256
-from tacitly_simulations.engines.flower import Privacy, simulate
+from tacitly_simulations.engines.client_file import SimulatedClients, write_clients
+from tacitly_simulations.engines.flower import simulate
+from tacitly_simulations.engines.privacy import Privacy
+from tacitly_simulations.engines.trainers import Work
 from tacitly_simulations.ngram import NgramScore, pooled_ngram
-from tacitly_simulations.population import Client, public_stream, token_plan
+from tacitly_simulations.population import Client, token_plan
+from tacitly_simulations.start_model import start_model
 from tacitly_simulations.study_settings import (
     ALL_RECORDS,
     ALONE,
@@ -69,7 +73,6 @@ from tacitly_simulations.study_settings import (
     EMBEDDING,
     HIDDEN,
     ONE_ROUND,
-    PRETRAINING,
     RECORDS,
     Calibration,
     Start,
@@ -100,7 +103,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     method: str
     epsilon: float | None
-    bits: int | None
+    bits: int | None = None
     top1: float
     top3: float
     perplexity: float
@@ -260,12 +263,9 @@ class Study:
     def start_model(self) -> NDArray[np.float32]:
         """What training begins with: float32[parameters]."""
         whole = msgspec.structs.replace(self.model, trainable=())
-        start = initial_vector(whole, self.settings.seed)
-        if self.settings.start is Start.RANDOM:
-            return start
-        self.progress("training the start model on public text")
-        windows = training_windows(public_stream(self.tokens), ALL_RECORDS)
-        return start + train_without_privacy(whole, start, windows, PRETRAINING, self._rng(0))
+        if self.settings.start is Start.PUBLIC:
+            self.progress("training the start model on public text")
+        return start_model(whole, self.tokens, self.settings.start, self.settings.seed)
 
     def central_model(self) -> NDArray[np.float32]:
         """Trained on all older parts in one place: float32[parameters]."""
@@ -307,14 +307,16 @@ class Study:
                 f"round {receipt.round} of {plan.rounds}, {receipt.seconds:.1f} s"
             )
 
+        directory = self.work / plan.hash[:16] / privacy.name.lower()
+        directory.mkdir(parents=True)
+        windows = (training_windows(older, plan.record) for older, _ in self._parts)
+        write_clients(directory / "clients.npy", windows)
+        seed = self.settings.seed
         return simulate(
-            self.work / plan.hash[:16] / privacy.name.lower(),
-            plan,
+            directory,
+            Work(plan, privacy, ONE_ROUND, seed),
             self.start_model,
-            [older for older, _ in self._parts],
-            privacy=privacy,
-            local=ONE_ROUND,
-            seed=self.settings.seed,
+            SimulatedClients(directory / "clients.npy", len(self.clients), seed),
             processes=self.processes,
             on_round=on_round,
         ).model

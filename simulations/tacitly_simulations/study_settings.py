@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from tacitly_client.training.local import PlainSettings
+from tacitly_client.training.baseline import PlainSettings
 from tacitly_common.accounting.record import epsilon_of_rdp, rdp_of_steps
 from tacitly_common.campaign import RecordMechanism
 from tacitly_common.validation import in_range, positive

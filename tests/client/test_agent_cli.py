@@ -115,6 +115,12 @@ def joined(enrolled: Site) -> Site:
     return enrolled
 
 
+def test_the_list_of_commands_cuts_no_sentence_off() -> None:
+    listed = CliRunner().invoke(cli, ["--help"], terminal_width=80).output.partition("Commands:")[2]
+    assert "consent " in listed
+    assert "..." not in listed
+
+
 def test_enrolling_makes_keys_pins_the_log_and_joins_nothing(enrolled: Site) -> None:
     place = enrolled.place
     assert ContractStore(place).load() == enrolled.log.contract

@@ -134,12 +134,11 @@ def test_there_is_one_for_a_home(home: AgentHome) -> None:
     assert "another agent runs" in second.stderr
 
 
-def test_after_withdrawal_the_node_does_not_come_back(home: AgentHome) -> None:
+def test_after_withdrawal_the_node_ends_and_does_not_come_back(home: AgentHome) -> None:
     with running(home):
         (node,) = [part for part in parts(home) if part.name == "node"]
         assert node.pid is not None
         home.enrolment.unlink()
-        os.kill(node.pid, signal.SIGKILL)
         eventually(lambda: not alive(node.pid))
         vault = next(part for part in parts(home) if part.name == "vault")
         assert vault.pid is not None

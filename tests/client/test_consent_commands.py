@@ -13,7 +13,7 @@ from tacitly_client.choices import read_choices, set_level
 from tacitly_client.cli import cli
 from tacitly_client.consent import consent_stands, read_receipts, takes_part
 from tacitly_client.home import AgentHome
-from tacitly_client.notice import Language, NoticeError, notice_text, terms_of
+from tacitly_client.notice import Language, NoticeError, notice_text, terms_of, words
 from tacitly_client.redaction import ContentLevel
 from tacitly_common.contract.acts import begin
 from tray import fresh
@@ -62,9 +62,7 @@ def test_levels_are_agreed_to_and_hold_at_once(home: AgentHome) -> None:
     set_level(home, "mail", ContentLevel.COUNTS)
     levels = ("--level", "counts", "--application", "Gedit=characters")
     result = run(home, "consent", "give", "--yes", *levels)
-    assert "counts, for all applications, but characters for gedit, but counts for mail" in (
-        result.output
-    )
+    assert "counts, for all applications; in gedit: characters; in mail: counts." in result.output
     choices = read_choices(home)
     assert choices.default is ContentLevel.COUNTS
     assert choices.applications == {"gedit": "characters", "mail": "counts"}
@@ -72,6 +70,20 @@ def test_levels_are_agreed_to_and_hold_at_once(home: AgentHome) -> None:
     assert receipt is not None
     assert receipt.level is ContentLevel.COUNTS
     assert receipt.applications == choices.applications
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "agrees"),
+    [("en", "y", True), ("de", "j", True), ("de", "Ja", True), ("en", "j", False)]
+    + [(language, no, False) for language in ("en", "de") for no in ("", "n", "perhaps")],
+)
+def test_only_a_yes_of_the_notice_s_language_agrees(
+    home: AgentHome, language: str, answer: str, agrees: bool
+) -> None:
+    result = run(home, "consent", "give", "--language", language, stdin=f"{answer}\n")
+    assert (result.exit_code, consent_stands(home) is not None) == (not agrees, agrees)
+    said = words(Language(language))
+    assert result.output.splitlines()[-1] == (said.agreed if agrees else said.refused)
 
 
 @pytest.mark.parametrize("wrong", ["gedit", "gedit=verbatim", "=words"])
@@ -82,7 +94,7 @@ def test_a_level_that_is_none_is_refused(home: AgentHome, wrong: str) -> None:
 
 
 def test_receipts_are_shown_with_what_was_read(home: AgentHome) -> None:
-    assert "you have not been asked yet" in run(home, "consent", "show").output
+    assert "you have not agreed" in run(home, "consent", "show").output
     run(home, "consent", "give", "--yes")
     shown = run(home, "consent", "show").output
     assert "agreed to capture for bench, next-interaction (default: classes)" in shown

@@ -1,6 +1,7 @@
 """`tacitly-agent pause`, `resume`, `exclude`, `config`, with no process running."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -9,9 +10,11 @@ from click.testing import CliRunner, Result
 
 from homes import make_home, training_plan
 from tacitly_client.capture.clock import SystemClock
+from tacitly_client.capture.state import CaptureState, Doing
 from tacitly_client.choices import ChoicesFile, set_level
 from tacitly_client.cli import cli
 from tacitly_client.home import AgentHome
+from tacitly_client.live_file import LiveFile
 from tacitly_client.pause import read_pause
 from tacitly_client.redaction import ContentLevel
 from tacitly_common.errors import ValidationError
@@ -37,7 +40,7 @@ def test_a_pause_for_a_time(home: AgentHome, length: str, seconds: int) -> None:
     began = time.time()
     result = run(home, "pause", "--for", length)
     assert result.exit_code == 0
-    assert "paused until 20" in result.output
+    assert re.search(r"paused until (20\d\d-\d\d-\d\d )?\d\d:\d\d$", result.output.rstrip())
     until_ns = read_pause(home, CLOCK).until_ns
     assert until_ns is not None
     assert began + seconds <= until_ns / 1e9 + 0.001 <= time.time() + seconds + 0.002
@@ -56,6 +59,17 @@ def test_what_is_no_length_of_time_pauses_nothing(home: AgentHome, length: str) 
     assert result.exit_code == 2
     assert "no time such as 90s, 10m, 2h or 7d" in result.output
     assert not read_pause(home, CLOCK).paused
+
+
+def test_after_a_resume_a_capture_that_has_yet_to_look_is_not_called_paused(
+    home: AgentHome,
+) -> None:
+    home.run.mkdir()
+    shown = LiveFile(home.capture_state)
+    shown.show(CaptureState(Doing.PAUSED))
+    assert run(home, "pause").output.startswith("capture: paused until")
+    assert run(home, "resume").output == "capture: about to go on\n"
+    shown.close()
 
 
 def test_an_application_is_excluded_and_taken_back(home: AgentHome) -> None:
@@ -96,11 +110,11 @@ def test_each_setting_says_where_it_comes_from(home: AgentHome) -> None:
 def test_status_says_first_what_is_captured(home: AgentHome) -> None:
     run(home, "pause", "--for", "1h")
     lines = run(home, "status").output.splitlines()
-    assert lines[0].startswith("capture           paused until 20")
-    assert lines[1] == "consent           none: you have not been asked yet"
+    assert re.match(r"capture           paused until .*\d\d:\d\d$", lines[0])
+    assert lines[1] == "consent           none: you have not agreed"
     assert lines[2] == "training          no round at the moment"
     assert lines[3].startswith("processes         none")
     document = json.loads(run(home, "status", "--format", "json").output)
-    assert document["no_consent"] == "you have not been asked yet"
+    assert document["no_consent"] == "you have not agreed"
     now = document["now"]
     assert (now["capture"], now["paused"], now["processes"]) == ("not running", True, [])

@@ -49,8 +49,8 @@ def test_a_home_without_an_agent_is_found(tmp_path: Path) -> None:
     findings = examine(Place(AgentHome(tmp_path), {}, HandClock(wall=now_ns()), tmp_path))
     assert findings["set up"].health is Health.PROBLEM
     assert "tacitly-agent enrol" in findings["set up"].found
-    # And nothing else was left out for it.
-    assert list(findings) == list(doctor.CHECKS)
+    # What is of the machine is looked at all the same; the rest could only fail.
+    assert list(findings) == ["set up", "desktop", "accessibility", "browsers"]
 
 
 def test_processes_that_do_not_run_are_named(place: Place) -> None:

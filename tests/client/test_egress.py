@@ -24,8 +24,10 @@ from tacitly_client.node.flower_port import (
     inflate_object_from_contents,
     iterate_object_tree,
 )
+from tacitly_common.secagg.terms import SecaggError
 from tacitly_common.wire.codes import ReplyCode
-from tacitly_common.wire.messages import Reply, parse_reply_content
+from tacitly_common.wire.messages import Reply, Step, parse_reply_content, parse_step_reply
+from tacitly_common.wire.phases import Phase
 
 N = 12
 ADDRESS = Address(run_id=7, message_id="a" * 64, node_id=42, created_at=1.8e9, ttl=60.0)
@@ -59,6 +61,44 @@ def test_a_refusal_is_three_integers(code: ReplyCode) -> None:
     assert len(sealed.objects) == 3
     content = message_of(sealed).content
     assert parse_reply_content(content, coordinates=N) == Reply(3, 1, code, None)
+
+
+def nothing(_step: Step) -> None:
+    """A check that every step passes."""
+
+
+def step(phase: Phase, payload: bytes = b"what secagg made") -> Reply:
+    return Reply(3, 1, ReplyCode.OK, None, Step(phase, payload))
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_step_is_three_integers_and_its_bytes(phase: Phase) -> None:
+    sealed = seal(ADDRESS, step(phase), coordinates=N, check_step=nothing)
+    content = message_of(sealed).content
+    assert parse_step_reply(content, phase=phase, most_bytes=64) == step(phase)
+    assert len(sealed.objects) == (6 if phase is Phase.UPLOAD else 3)
+    assert sealed.payload_sha256 == hashlib.sha256(b"what secagg made").hexdigest()
+
+
+def test_a_plan_that_masks_is_answered_masked_and_no_other_is() -> None:
+    with pytest.raises(EgressError, match="masked or not at all"):
+        seal(ADDRESS, ok(), coordinates=N, check_step=nothing)
+    with pytest.raises(EgressError, match="plan that masks"):
+        seal(ADDRESS, step(Phase.SHARE), coordinates=N)
+    both = Reply(3, 1, ReplyCode.OK, VECTOR, Step(Phase.UPLOAD, b""))
+    with pytest.raises(EgressError, match="and only then"):
+        seal(ADDRESS, both, coordinates=N, check_step=nothing)
+
+
+def test_a_step_that_its_phase_does_not_send_stays_here() -> None:
+    def refuse(_step: Step) -> None:
+        raise SecaggError("no such message")
+
+    with pytest.raises(EgressError, match="not what its phase sends"):
+        seal(ADDRESS, step(Phase.SHARE), coordinates=N, check_step=refuse)
+    note: Any = bytearray(b"what was typed")
+    with pytest.raises(EgressError, match="not a Step"):
+        seal(ADDRESS, step(Phase.SHARE, note), coordinates=N, check_step=nothing)
 
 
 class Labelled(np.ndarray[Any, Any]):
@@ -294,6 +334,15 @@ def test_the_journal_knows_which_rounds_of_a_plan_were_answered(tmp_path: Path) 
         sealed = seal(ADDRESS, reply, coordinates=N)
         journal.record(plan * 64, reply, sealed, now=0.0)
     assert EgressJournal(tmp_path / "egress.jsonl").answered("f" * 64) == {3: 9, 4: 2}
+
+
+def test_only_the_phase_with_an_update_in_it_answers_a_round(tmp_path: Path) -> None:
+    journal = EgressJournal(tmp_path / "egress.jsonl")
+    for number, phase in enumerate(Phase, 1):
+        reply = Reply(number, 1, ReplyCode.OK, None, Step(phase, b"made"))
+        sealed = seal(ADDRESS, reply, coordinates=N, check_step=nothing)
+        journal.record("p" * 64, reply, sealed, now=1.0)
+    assert journal.answered("p" * 64) == {int(Phase.UPLOAD): 1}
 
 
 def test_a_torn_line_harms_neither_its_neighbours_nor_the_start(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from flwr.app import ConfigRecord, RecordDict
 
 from device import Device, agent, agent_process, enrolled
 from officers import grant_for
-from plans import small_plan
+from plans import masked_plan, small_plan
 from stock_flower import Drive, StockSuperLink, bundle, eventually
 from tacitly_client.home import AgentSettings
 from tacitly_client.node.agent import Agent, run_agent
@@ -26,10 +27,12 @@ from tacitly_client.node.connection import Connection, Instruction
 from tacitly_client.node.egress import Address, SealedReply
 from tacitly_client.node.egress_journal import EgressJournal
 from tacitly_client.node.identity import create_node_key, load_node_key, public_pem
+from tacitly_client.node.masked import MaskedAttempts
 from tacitly_client.node.policy import Offer, agreement
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
 from tacitly_common.campaign import CampaignPlan, PlanError
 from tacitly_common.errors import ValidationError
+from tacitly_common.secagg.members import Identity
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import Reply, Task, parse_reply_content, train_content
 
@@ -285,7 +288,7 @@ class ScriptedConnection:
             raise result
         return result
 
-    def expect(self, *, model_bytes: int) -> None:
+    def expect(self, *, array_bytes: int) -> None:
         pass
 
     def connect(self) -> None:
@@ -332,9 +335,19 @@ def waits_of(tmp_path: Path, connection: ScriptedConnection, turns: int) -> list
         lambda _plan: NoTrainer(),  # type: ignore[arg-type, return-value]
         EgressJournal(tmp_path / "egress.jsonl"),
         Pause(wait, lambda: now[0]),
+        masked_of=no_masks,
         uniform=lambda _low, high: high,
     ).run()
     return waits
+
+
+def no_masks(plan: CampaignPlan) -> MaskedAttempts:
+    """No test here gets as far as signing."""
+
+    def nobody() -> Identity:
+        raise AssertionError
+
+    return MaskedAttempts(plan, nobody, lambda: datetime.now(UTC))
 
 
 class NoTrainer:
@@ -361,6 +374,14 @@ def test_the_start_is_jittered_and_idle_polling_is_slow(tmp_path: Path) -> None:
 def test_idle_polling_is_never_so_slow_that_a_round_is_missed(tmp_path: Path) -> None:
     connection = ScriptedConnection(with_deadline(seconds=16))
     assert waits_of(tmp_path, connection, 3) == pytest.approx([2.0, 5.0, 5.0])
+
+
+def test_idle_polling_is_never_so_slow_that_a_masked_rounds_first_step_is_missed(
+    tmp_path: Path,
+) -> None:
+    cohort = msgspec.structs.replace(small_plan().cohort, deadline_seconds=100)
+    connection = ScriptedConnection(masked_plan(cohort=cohort))
+    assert waits_of(tmp_path, connection, 3) == pytest.approx([2.0, 6.25, 6.25])
 
 
 def test_polling_is_fast_after_a_task(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_another_program_is_refused(app_hash: str) -> None:
 def test_a_device_that_knows_no_plan_fetches_nothing() -> None:
     nothing = agreement(Log().contract, None, None)
     assert judge_offer(nothing, GOOD) is ReplyCode.UNKNOWN_APPLICATION
-    assert nothing.largest_model_bytes == 0
+    assert nothing.largest_message_bytes == 0
 
 
 def test_the_program_of_a_plan_not_joined_may_ask_and_is_told_so() -> None:
@@ -167,8 +167,8 @@ def test_a_message_may_hold_the_largest_model_that_was_agreed_to() -> None:
     log = written()
     log.propose(large)
     # One officer alone cannot have devices take in more.
-    assert holding(log).largest_model_bytes == 4 * PLAN.model.parameters
-    assert holding(written().start(large)).largest_model_bytes == 4 * large.model.parameters
+    assert holding(log).largest_message_bytes == 4 * PLAN.model.parameters
+    assert holding(written().start(large)).largest_message_bytes == 4 * large.model.parameters
 
 
 @pytest.mark.parametrize("round_", [-1, 0, PLAN.rounds + 1, 2**63])

@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from tacitly_client.cli import cli
 from tacitly_client.home import AgentHome
+from tacitly_client.options import Day
 from tacitly_client.store import EventStore, StoreError
 from tacitly_client.store.days import local_bounds_ns
 from tacitly_client.store.dropped import add_dropped, read_dropped
@@ -70,7 +71,7 @@ def test_show_for_people_says_the_same_and_lets_no_name_speak_to_the_terminal(
     home: AgentHome,
 ) -> None:
     output = run(home, "show").output
-    for said in ("6 events", "mail", "secret field", "at most 7 days", "only you can read"):
+    for said in ("events stored: 6", "mail", "secret field", "at most 7 days", "only you can read"):
         assert said in output
     assert r"an\u001b[31m[red]app" in output
     assert "\x1b" not in output + run(home, "show", "--events").output
@@ -141,7 +142,8 @@ def test_erase_erases_that_alone_and_proves_it(
 ) -> None:
     result = run(home, "erase", *what, "--yes")
     assert result.exit_code == 0, result.exception
-    assert f"erased {6 - len(left)} events" in result.output
+    said = f"erased {6 - len(left)} events" if left != "abcdef" else "nothing of that was stored"
+    assert said in result.output
     assert f"below {home.root}: none of it found" in result.output
     assert "Not looked through: free blocks of the disk, backups" in result.output
     assert keys(home) == left
@@ -167,7 +169,7 @@ def test_an_export_that_was_left_in_the_home_is_named_after_an_erasure(home: Age
 
 def test_erase_asks_first(home: AgentHome) -> None:
     result = run(home, "erase", "--last", "10m", answer="n\n")
-    assert "Erase every event of the last 600 s" in result.output
+    assert "Erase every event since 20" in result.output
     assert result.exit_code == 1
     assert keys(home) == "abcdef"
 
@@ -196,6 +198,27 @@ def test_damage_is_named_and_the_rest_is_shown(home: AgentHome, tmp_path: Path) 
     assert (tmp_path / "mine.jsonl").read_bytes().count(b"\n") == 3
 
 
+@pytest.mark.parametrize(("day", "days_ago"), [("today", 0), ("Yesterday", 1)])
+def test_a_day_may_be_named_in_words(day: str, days_ago: int) -> None:
+    named = Day().convert(day, None, None)
+    assert datetime.now().astimezone().date() - named.date() == timedelta(days=days_ago)
+    assert Day().convert("2026-11-23", None, None) == datetime.combine(
+        date(2026, 11, 23), datetime.min.time()
+    )
+
+
+@pytest.mark.parametrize("wrong", ["2026-13-01", "monday", "23.11.2026", ""])
+def test_a_day_that_is_none_is_refused_with_an_example(home: AgentHome, wrong: str) -> None:
+    result = run(home, "show", "--day", wrong)
+    assert result.exit_code == 2
+    assert "is no day such as 2026-11-23, today or yesterday" in result.output
+
+
+def test_an_empty_store_is_said_to_be_empty(home: AgentHome) -> None:
+    run(home, "erase", "--all", "--yes")
+    assert run(home, "show").output.startswith("nothing is stored\n")
+
+
 def test_a_shorter_retention_holds_at_once(home: AgentHome) -> None:
     assert "at most 7 days" in run(home, "retention").output
     changed = run(home, "retention", "--days", "2", "--not-after-training", "--format", "json")
@@ -205,7 +228,7 @@ def test_a_shorter_retention_holds_at_once(home: AgentHome) -> None:
         "delete_after_training": False,
         "max_bytes": 256 * 2**20,
     }
-    assert "at most 2 days; the oldest" in run(home, "retention").output
+    assert "at most 2 days; beyond 256 MiB the oldest go first" in run(home, "retention").output
 
 
 def test_without_a_store_each_command_says_so(tmp_path: Path) -> None:

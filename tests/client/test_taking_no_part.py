@@ -6,6 +6,7 @@ At an unmodified SuperLink, which sees all that a server can see.
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from stock_flower import Drive, StockSuperLink, bundle, eventually
 from tacitly_client.campaigns import join, leave
 from tacitly_client.capture.clock import SystemClock
 from tacitly_client.consent import withdraw
+from tacitly_client.device_identity import masking_identity
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.node.agent import Agent
 from tacitly_client.node.agreement import AgreementWatch
@@ -28,6 +30,7 @@ from tacitly_client.node.backoff import Pause, Trouble
 from tacitly_client.node.connection import Instruction
 from tacitly_client.node.egress import Address, SealedReply
 from tacitly_client.node.egress_journal import EgressJournal
+from tacitly_client.node.masked import MaskedAttempts
 from tacitly_client.node.policy import Offer
 from tacitly_client.node.transport import FleetError, ServerClock
 from tacitly_client.pause import pause, resume
@@ -243,6 +246,9 @@ def test_an_update_that_waits_for_the_network_is_not_sent_after_it(
         EgressJournal(home.egress_journal),
         Pause(wait, lambda: sum(waits)),
         lambda: datetime.now(UTC),
+        masked_of=lambda plan: MaskedAttempts(
+            plan, partial(masking_identity, home), lambda: datetime.now(UTC)
+        ),
     ).run()
     (sent,) = server.pushed
     refusals = [line for line in home.egress_journal.read_text().splitlines() if "NOT_J" in line]

@@ -10,18 +10,19 @@ import torch
 
 from device_ledgers import charge
 from homes import JOB_COST, make_home, model_bytes, training_plan
-from plans import EPOCH
+from plans import EPOCH, masked_plan
 from tacitly_client.home import AgentHome, read_settings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
 from tacitly_client.store import EventStore
 from tacitly_client.training.attempt import answer
-from tacitly_client.training.local import TrainingError
+from tacitly_client.training.baseline import TrainingError
 from tacitly_client.training.outbox import Outbox
 from tacitly_client.training.pipe import Job
 from tacitly_common.accounting.record import NO_RDP, compose, epsilon_of_rdp, rdp_of_steps
 from tacitly_common.campaign import CampaignPlan, ParticipationLimits, PlanError
 from tacitly_common.errors import LedgerError
 from tacitly_common.events import Event, EventKind
+from tacitly_common.mechanisms.rounded_gaussian import centred
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.wire.codes import ReplyCode
 
@@ -80,6 +81,23 @@ def test_an_update_is_charged_kept_and_accounted(home, plan):
         assert books.spent_nano_rho() == JOB_COST == plan.cost_nano_rho
         assert books.spent_of_epoch_nano_rho(EPOCH) == JOB_COST
     assert record_rdp(home, plan) == rdp_of(plan, 1)
+
+
+def test_where_sums_are_masked_an_update_is_residues_of_the_plans_width(tmp_path):
+    """Noised, and within the field: the same charge as that of any update with this z."""
+    masked = masked_plan()
+    plan = training_plan(subject=masked.subject, masking=masked.masking)
+    home = make_home(tmp_path / "agent", plan)
+    code, update = ask(home, plan)
+    assert code is ReplyCode.OK
+    residues = np.frombuffer(update, "<u4")
+    assert len(residues) == plan.model.trainable_parameters
+    assert residues.max() < 1 << plan.field_bits
+    signed = centred(residues, plan)
+    # The share's standard deviation, of some hundred coordinates; the update is far below it.
+    assert float(np.std(signed)) == pytest.approx(plan.share_steps, rel=0.25)
+    assert spent(home) == plan.cost_nano_rho == JOB_COST
+    assert ask(home, plan) == (code, update)
 
 
 def test_the_same_attempt_gets_the_same_bytes_and_no_new_charge(home, plan):

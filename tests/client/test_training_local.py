@@ -10,10 +10,9 @@ from opacus.accountants import RDPAccountant
 
 from plans import small_plan
 from tacitly_client.training import local
+from tacitly_client.training.baseline import PlainSettings, TrainingError
 from tacitly_client.training.gradient import clipped_gradient_sum
 from tacitly_client.training.local import (
-    PlainSettings,
-    TrainingError,
     train,
     train_without_privacy,
 )

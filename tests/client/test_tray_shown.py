@@ -66,7 +66,15 @@ def test_a_killed_capture_process_is_not_shown_as_capturing(home: AgentHome) -> 
 
 def test_why_it_is_off_is_said(tmp_path: Path) -> None:
     home = fresh(tmp_path / "home")
-    assert Look(home, CLOCK)().why == "you have not been asked yet"
+    assert Look(home, CLOCK)().why == "you have not agreed"
+
+
+def test_what_may_follow_a_state_is_said_in_german_too() -> None:
+    reasons = words(Language.DE).tray.reasons
+    received = {Doing.CAPTURING}  # the state says it
+    assert {doing.value for doing in Doing} - received - set(reasons) == set()
+    assert "you have not agreed" in reasons
+    assert "you have withdrawn it" in reasons
 
 
 @pytest.mark.parametrize("language", Language)

@@ -1,4 +1,4 @@
-"""The wire: exactly two messages, and every departure from them refused."""
+"""The wire: exactly the agreed messages, and every departure from them refused."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,21 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import (
     Reply,
+    Step,
     Task,
     WireError,
+    WrongShapeError,
+    model_record,
     parse_reply_content,
+    parse_step_content,
+    parse_step_reply,
+    parse_task,
     parse_train_content,
     reply_content,
+    step_content,
     train_content,
 )
+from tacitly_common.wire.phases import Phase
 
 TASK = Task("a" * 64, 3, 1)
 MODEL = np.arange(5, dtype=np.float32)
@@ -121,3 +129,81 @@ def test_a_changed_reply_is_refused(change: Callable[[RecordDict], None]) -> Non
 def test_code_ok_without_an_update_is_refused() -> None:
     with pytest.raises(WireError, match="comes with code OK"):
         parse_reply_content(reply_content(Reply(3, 1, ReplyCode.OK, None)), coordinates=4)
+
+
+STEP = Step(Phase.SHARE, b"what secagg made")
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_a_step_goes_both_ways(phase: Phase) -> None:
+    step = Step(phase, b"what secagg made")
+    model = MODEL if phase is Phase.UPLOAD else None
+    content = step_content(TASK, step, None if model is None else model_record(model))
+    task, read, start = parse_step_content(content, parameters=5, most_bytes=16)
+    assert (task, read) == (TASK, step)
+    assert parse_task(content) == TASK
+    assert start is None if model is None else (start == model).all()
+    reply = Reply(3, 1, ReplyCode.OK, None, step)
+    assert parse_step_reply(reply_content(reply), phase=phase, most_bytes=16) == reply
+
+
+def test_a_refusal_in_a_phase_is_as_any() -> None:
+    refusal = Reply(3, 1, ReplyCode.MASKING_MALFORMED, None)
+    assert parse_step_reply(reply_content(refusal), phase=Phase.SHARE, most_bytes=16) == refusal
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(phase=9),
+        lambda record: record.update(phase="SHARE"),
+        lambda record: record.update(payload="text"),
+        lambda record: record.update(payload=bytes(17)),
+        lambda record: record.update(loss=0.5),
+        lambda record: record.pop("payload"),
+        lambda record: record.pop("phase"),
+        lambda record: record.pop("round"),
+    ],
+)
+def test_steps_are_closed_in_both_directions(change: Callable[[ConfigRecord], object]) -> None:
+    asked = step_content(TASK, STEP)
+    change(asked.config_records["task"])
+    with pytest.raises(WireError):
+        parse_step_content(asked, parameters=5, most_bytes=16)
+    answered = reply_content(Reply(3, 1, ReplyCode.OK, None, STEP))
+    change(answered.config_records["reply"])
+    with pytest.raises(WireError):
+        parse_step_reply(answered, phase=Phase.SHARE, most_bytes=16)
+
+
+def test_a_model_comes_with_an_upload_and_only_then() -> None:
+    model = model_record(MODEL)
+    for content in (
+        step_content(TASK, STEP, model),
+        step_content(TASK, Step(Phase.UPLOAD, b"")),
+    ):
+        with pytest.raises(WireError, match="UPLOAD"):
+            parse_step_content(content, parameters=5, most_bytes=16)
+
+
+def test_a_plan_that_masks_takes_no_plain_task_and_another_no_step() -> None:
+    with pytest.raises(WireError, match="nothing but steps"):
+        parse_step_content(train_content(TASK, MODEL), parameters=5, most_bytes=16)
+    with pytest.raises(WireError, match="no steps"):
+        parse_train_content(
+            step_content(TASK, Step(Phase.UPLOAD, b""), model_record(MODEL)), parameters=5
+        )
+
+
+def test_an_answer_of_another_phase_or_length_is_none() -> None:
+    answered = reply_content(Reply(3, 1, ReplyCode.OK, None, STEP))
+    with pytest.raises(WireError, match="another phase"):
+        parse_step_reply(answered, phase=Phase.CONFIRM, most_bytes=16)
+    masked = reply_content(Reply(3, 1, ReplyCode.OK, None, Step(Phase.UPLOAD, bytes(17))))
+    with pytest.raises(WrongShapeError):
+        parse_step_reply(masked, phase=Phase.UPLOAD, most_bytes=16)
+    for phase in (Phase.SHARE, Phase.UPLOAD):
+        with pytest.raises(WireError):
+            parse_step_reply(
+                reply_content(Reply(3, 1, ReplyCode.OK, UPDATE)), phase=phase, most_bytes=16
+            )

@@ -254,7 +254,7 @@ def sealed(
         header=egress._header(asked.address, message_id),
         tree=get_object_tree(message).SerializeToString(),
         objects={name: part.deflate() for name, part in get_all_nested_objects(message).items()},
-        vector_sha256="",
+        payload_sha256="",
     )
 
 

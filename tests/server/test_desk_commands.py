@@ -23,7 +23,7 @@ def run(*arguments: object) -> str:
     """The output of a `tacitly-server` command that must succeed."""
     result = CliRunner().invoke(cli.cli, list(map(str, arguments)), catch_exceptions=False)
     assert result.exit_code == 0, result.output
-    return result.output
+    return result.stdout
 
 
 def refused(*arguments: object) -> TacitlyError:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from officers import lax_policy
-from plans import small_plan
+from plans import masked_plan, small_plan
 from tacitly_common.accounting.subject import cap_nano_rho, epsilon_of
 from tacitly_common.campaign import (
     CampaignPlan,
@@ -90,6 +90,75 @@ def test_what_is_left_out_is_solved_for(unknown: str, value: float) -> None:
     assert (answer["solved_for"], answer[unknown]) == (unknown, value)
 
 
+MASKED = (*EXAMPLE, "--masked", "--minimum", 150, "--model-parameters", 100_000)
+
+
+def test_solve_shows_every_row_and_the_width_of_sums_under_masks() -> None:
+    answer = document(*MASKED)
+    assert answer["noise_multiplier"] == 3.775
+    masked = answer["masked"]
+    assert (masked["groups"], masked["largest_group"], masked["fewest_answers"]) == (1, 200, 150)
+    assert masked["coordinate_bits"] == 19
+    assert masked["update_bytes"] == 19 * 100_000 // 8
+    assert 1 < masked["norm_growth"] < 1.002
+    assert masked["threshold"] > masked["neighbours"] / 2
+    spent = answer["worst_person_nano_rho"]
+    epsilons = {row["name"]: row["epsilon"] for row in answer["adversaries"]}
+    # 20 colluders among 150 answers leave 130 shares of noise; a broken protocol leaves one.
+    for name, shares in (
+        ("anyone with a released model", 150),
+        ("the honest-but-curious server", 150),
+        ("the server with 10% of the cohort colluding", 130),
+        ("whoever broke the secure aggregation", 1),
+    ):
+        assert epsilons[name] == pytest.approx(epsilon_of(spent * 150 // shares, 1e-6), abs=2e-4)
+    assert {row["holds"] for row in answer["adversaries"]} == {"today"}
+    assert document(*EXAMPLE)["masked"] is None
+
+
+def test_small_groups_are_paid_for_in_the_servers_row() -> None:
+    answer = document(*MASKED, "--group-size", 50)
+    assert (answer["masked"]["groups"], answer["masked"]["fewest_answers"]) == (4, 38)
+    spent = answer["worst_person_nano_rho"]
+    server = answer["adversaries"][1]["epsilon"]
+    assert server == pytest.approx(epsilon_of(-(-spent * 150 // 38), 1e-6), abs=2e-4)
+
+
+def test_what_the_masks_are_not_made_for_is_said_with_the_fix() -> None:
+    answer = document(*MASKED, "--minimum", 170, "--colluding", "0.3")
+    assert [(one["code"], one["fix"]) for one in answer["warnings"]] == [
+        ("dropout_loses_rounds", "lower the minimum to 160 (more noise each), or ask more"),
+        ("masks_do_not_hold", "plan for a corruption of 0.3"),
+        (
+            "ring_can_be_cut",
+            "take groups of at most 100, or a server that is not to be doubted so far",
+        ),
+    ]
+
+
+def test_a_masked_plan_is_checked_and_compared_like_any_other(tmp_path: Path) -> None:
+    plan = masked_plan()
+    masked, plain = (
+        written(tmp_path / "m.json", plan),
+        written(tmp_path / "p.json", small_plan()),
+    )
+    answer = document("plan", "check", masked)
+    assert answer["hash"] == plan.hash
+    assert answer["masked"]["coordinate_bits"] == plan.field_bits
+    assert answer["masked"]["wrap_bits"] == 40
+    server, broken = (answer["adversaries"][row]["epsilon"] for row in (1, 3))
+    assert server == answer["epsilon_worst_person"] < broken
+    assert "Sums under masks" in run("plan", "check", masked).stdout
+    changes = {one["field"]: one for one in document("plan", "diff", masked, plain)["changes"]}
+    assert changes["masking.corruption"] == {
+        "field": "masking.corruption",
+        "before": 0.1,
+        "after": None,
+        "direction": "looser",
+    }
+    assert document("plan", "diff", plain, masked)["looser"] is False
+
+
 def test_over_the_budget_everything_is_shown_and_the_exit_says_so() -> None:
     answer = document(*EXAMPLE, "--noise-multiplier", "3.774", exit_error=BudgetExceededError)
     assert (answer["within_budget"], answer["participations_feasible"]) == (False, 9)
@@ -116,6 +185,13 @@ def test_over_the_budget_everything_is_shown_and_the_exit_says_so() -> None:
         (["plan", "check", "nowhere.json"], "'nowhere.json' does not exist"),
         (["account", "--unit", "subject"], "--noise-multiplier"),
         ([*map(str, EXAMPLE), "--delta", "1"], "delta is 1"),
+        ([*map(str, MASKED), "--group-size", "1"], "group_size must lie in [2, "),
+        ([*map(str, MASKED), "--group-size", "2", "--minimum", "100"], "raise the group size"),
+        ([*map(str, MASKED), "--dropout", "1"], "dropout must lie in [0, 0.49]"),
+        (
+            [*map(str, MASKED), "--cohort", "2000", "--group-size", "1024"],
+            "lower the group size",
+        ),
         (
             [
                 *("account", "--unit", "record", "--noise-multiplier", "0.001"),
@@ -151,7 +227,8 @@ def test_a_reader_who_has_seen_enough_ends_the_command_quietly() -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [EXAMPLE, (*EXAMPLE, "--model-parameters", 43_454, "--minimum", 150)]
+    "arguments",
+    [EXAMPLE, (*EXAMPLE, "--model-parameters", 43_454, "--minimum", 150), MASKED],
 )
 def test_tables_fit_80_columns_and_show_what_was_solved_for(arguments: tuple[object, ...]) -> None:
     shown = run(*arguments).stdout
@@ -323,5 +400,5 @@ def test_months_that_are_others_are_neither_tighter_nor_looser(tmp_path: Path) -
 
 
 def test_every_field_with_a_direction_is_one_of_the_plan() -> None:
-    assert set(dict(plan_fields(small_plan()))) >= MORE_IS_LOOSER | MORE_IS_TIGHTER
+    assert set(dict(plan_fields(masked_plan()))) >= MORE_IS_LOOSER | MORE_IS_TIGHTER
     assert not MORE_IS_LOOSER & MORE_IS_TIGHTER

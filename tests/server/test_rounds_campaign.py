@@ -24,13 +24,14 @@ from inprocess_grid import (
 )
 
 from ledgers import open_ledger
-from plans import small_plan
+from plans import masked_plan, small_plan
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import ServerOptimizerName, ServerOptimizerPlan
 from tacitly_common.errors import LedgerError
+from tacitly_common.mechanisms import encodings
 from tacitly_common.mechanisms.gaussian import release, secure_generator
 from tacitly_common.wire.codes import ReplyCode
-from tacitly_common.wire.messages import parse_train_content
+from tacitly_common.wire.messages import Reply, parse_train_content, reply_content
 from tacitly_server.ledger.population import AttemptState
 from tacitly_server.rounds.campaign import Patience
 from tacitly_server.rounds.checkpoint import read_initial
@@ -63,6 +64,27 @@ def test_a_campaign_moves_the_model_by_the_mean_of_each_round(lab: Lab) -> None:
     assert last.model_sha256 == model_sha256(lab.checkpoint().model)
     assert last.noise_multiplier == lab.plan.subject.noise_multiplier
     assert last.bytes_up >= 8 * 4 * D
+
+
+def test_residues_are_added_modulo_the_field_and_undone(make_lab: Callable[..., Lab]) -> None:
+    """Rotated, noised answers: the model moves by their mean, and by no more noise than planned."""
+    masked = masked_plan()
+    lab = make_lab(subject=masked.subject, masking=masked.masking, rounds=1)
+    update = np.linspace(-0.02, 0.02, D, dtype=np.float32)
+
+    def device(message: Message) -> Iterable[Delivery]:
+        task, _ = parse_train_content(message.content, parameters=lab.plan.model.parameters)
+        encoded = encodings.release_without_noise(update, lab.plan, task.round, secure_generator())
+        reply = Reply(task.round, task.attempt, ReplyCode.OK, encoded)
+        yield Delivery(Message(reply_content(reply), reply_to=message))
+
+    lab.grid.nodes = dict.fromkeys(NODES, device)
+    outside = np.full(D, 1 << lab.plan.field_bits, np.int32)
+    lab.grid.nodes[8] = honest(lab.plan, outside)
+    lab.run()
+    assert (lab.seen[-1].usable, lab.seen[-1].refusals) == (7, {"norm_too_large": 1})
+    moved = lab.checkpoint().model - read_initial(lab.directory, lab.plan).model
+    np.testing.assert_allclose(moved, update * 7 / 8, atol=8 * lab.plan.grid_step)
 
 
 def test_a_finished_campaign_started_again_does_nothing(lab: Lab) -> None:

@@ -1,7 +1,6 @@
 """`tacitly-sim run`: what it prints, how it refuses, and the noise behind an ε."""
 
 import json
-import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -24,29 +23,6 @@ from tacitly_simulations.study_settings import (
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [Path(sys.executable).with_name("tacitly-sim"), "run", *arguments]
     return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-
-
-@pytest.fixture(scope="module")
-def writers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four made-up writers in CoAuthor's format."""
-    folder = tmp_path_factory.mktemp("coauthor")
-    (folder / "sessions").mkdir()
-    index = ["session_id,writer,start_ms"]
-    for writer in range(4):
-        rows = [
-            {
-                "eventName": "text-insert",
-                "eventSource": "user",
-                "eventTimestamp": 1_000 * number,
-                "textDelta": {"ops": [{"insert": character}]},
-            }
-            for number, character in enumerate("the quick brown fox " * 15)
-        ]
-        text = "\n".join(map(json.dumps, rows)).encode()
-        (folder / "sessions" / f"s{writer}.jsonl.xz").write_bytes(lzma.compress(text))
-        index.append(f"s{writer},w{writer},0")
-    (folder / "sessions.csv").write_text("\n".join(index) + "\n")
-    return folder
 
 
 def test_prints_one_json_document_with_every_method(writers: Path) -> None:
@@ -72,7 +48,7 @@ def test_prints_one_json_document_with_every_method(writers: Path) -> None:
         ("federated, subject level", 4.0),
     ]
     for row in report["rows"]:
-        assert set(row) == {"method", "epsilon", "top1", "top3", "perplexity"}
+        assert set(row) == {"method", "epsilon", "bits", "top1", "top3", "perplexity"}
         assert 0 <= row["top1"] <= row["top3"] <= 1 <= row["perplexity"]
     score = {row["method"]: row["top1"] for row in report["rows"]}
     assert score["5-gram"] == 1.0

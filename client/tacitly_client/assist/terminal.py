@@ -28,7 +28,7 @@ _ENDS: Final = ("\x03", "\x04")  # Ctrl-C, Ctrl-D
 @click.option("--report", is_flag=True, help="What it would have saved you, on your newest events.")
 @click.option("--campaign", help="Hash of the campaign whose model to use [default: the newest].")
 @click.option("--head/--no-head", default=True, show_default=True, help="With your own habits.")
-@click.option("--most", type=click.IntRange(1, 9), default=3, show_default=True)
+@click.option("--most", type=click.IntRange(1, 9), default=3, show_default=True, help="How many.")
 @format_option
 def suggest(
     home: Path,
@@ -39,7 +39,9 @@ def suggest(
     most: int,
     as_json: bool,
 ) -> None:
-    """Suggest words, keys and actions from the model you helped to learn. Nothing leaves.
+    """Suggest what comes next, by the released model.
+
+    Words, keys and actions, from the model you helped to learn. Nothing leaves.
 
     Type, and take a word by its number; Ctrl-D ends. Without a terminal each line of the standard
     input is a text of its own.

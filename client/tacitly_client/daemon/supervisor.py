@@ -78,7 +78,10 @@ def supervise(
         shown = None
         while not stop.is_set():
             for part, child in children:
-                if child.pid is not None or (part.wanted(home) and not _lives(home, part)):
+                wanted = part.wanted(home)
+                if child.pid is not None and not wanted:
+                    child.end(part.end_seconds)
+                elif child.pid is not None or (wanted and not _lives(home, part)):
                     child.tend()
             now = AgentState(
                 pid=os.getpid(),

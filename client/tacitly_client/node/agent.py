@@ -8,7 +8,8 @@
     4. Judge what the message and its run claim to be; a refusal is its answer.
     5. Fetch the content, read the task, judge it by the log, the joined plan and its grant, check
        that the model is finite and the plan's size; a refusal is its answer.
-    6. Let a trainer, which the vault starts, answer within the round's deadline.
+    6. Let a trainer, which the vault starts, answer within the round's deadline. If the plan masks,
+       the message is one step of several (`masked.py`), and a trainer is needed in one of them.
     7. Pass the answer through the egress guard, write the journal, send, go to 3. If the person
        has left, withdrawn or paused meanwhile the answer is a refusal, as if that had come first.
 
@@ -27,7 +28,11 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Final, Self, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from tacitly_client.capture.clock import SystemClock
+from tacitly_client.device_identity import masking_identity
 from tacitly_client.home import AgentHome, AgentSettings
 from tacitly_client.node.agreement import AgreementWatch
 from tacitly_client.node.backoff import Backoff, Pause, Trouble, Wake
@@ -36,6 +41,7 @@ from tacitly_client.node.egress import SealedReply, seal, seal_fault
 from tacitly_client.node.egress_journal import EgressJournal
 from tacitly_client.node.heartbeat import Heartbeat
 from tacitly_client.node.identity import load_node_key
+from tacitly_client.node.masked import MaskedAttempts
 from tacitly_client.node.policy import Agreement, judge_offer, judge_task, nameable
 from tacitly_client.node.refresher import Refresher
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
@@ -45,12 +51,21 @@ from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.codes import ReplyCode
-from tacitly_common.wire.messages import Reply, WireError, parse_task, parse_train_content
+from tacitly_common.wire.messages import (
+    Reply,
+    WireError,
+    parse_step_content,
+    parse_task,
+    parse_train_content,
+)
+from tacitly_common.wire.phases import ENDS_AT, Phase
 
 # How long after a task another one is likely: the next round of the same cohort.
 _ACTIVE_SECONDS: Final = 300.0
 _JITTER: Final = (0.75, 1.25)
 _SHARE_OF_ROUND: Final = 0.25
+_STEP_SECONDS: Final = 1.0
+_SHARE_OF_STEP: Final = 0.01
 
 log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -104,7 +119,16 @@ def run_agent(
             )
 
         journal = EgressJournal(home.egress_journal)
-        agent = Agent(watch.current, settings, connection, trainer_of, journal, Pause.on(stop), now)
+        agent = Agent(
+            watch.current,
+            settings,
+            connection,
+            trainer_of,
+            journal,
+            Pause.on(stop),
+            now,
+            masked_of=lambda plan: MaskedAttempts(plan, partial(masking_identity, home), now),
+        )
         stack.callback(agent.close)
         stack.enter_context(
             Refresher(
@@ -145,6 +169,7 @@ class Agent:
         pause: Pause,
         now: Callable[[], datetime] = _utc_now,
         *,
+        masked_of: Callable[[CampaignPlan], MaskedAttempts],
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._agreement = agreement
@@ -154,26 +179,32 @@ class Agent:
         self._journal = journal
         self._pause = pause
         self._now = now
+        self._masked_of = masked_of
         self._uniform = uniform
         self._backoff = Backoff(uniform)
         self._active_until = 0.0
         self._held: Agreement | None = None
         self._trainer: TrainerLink | None = None
+        self._masked: MaskedAttempts | None = None
         self._answered: dict[int, int] = {}
         self._look()
 
     def close(self) -> None:
-        """End the trainer."""
+        """End the trainer, and drop a masked attempt's secrets."""
         if self._trainer is not None:
             self._trainer.close()
+        if self._masked is not None:
+            self._masked.close()
 
     def _look(self) -> Agreement:
         """What this device holds to now; the trainer has read it at its start, so begin anew."""
         held = self._agreement()
         if held is not self._held:
             self.close()
-            self._connection.expect(model_bytes=held.largest_model_bytes)
+            self._connection.expect(array_bytes=held.largest_message_bytes)
             self._trainer = self._trainer_of(held.joined) if held.joined else None
+            masks = held.joined is not None and held.joined.masking is not None
+            self._masked = self._masked_of(held.joined) if held.joined and masks else None
             self._answered = self._journal.answered(held.joined.hash) if held.joined else {}
             self._held = held
             log.info("holding %s", _described(held))
@@ -218,15 +249,19 @@ class Agent:
         return self._connection.pull()
 
     def _poll_seconds(self) -> float:
-        if self._connection.clock.now() < self._active_until:
-            return self._settings.poll_seconds
         joined = self._held.joined if self._held else None
+        if self._connection.clock.now() < self._active_until:
+            if joined is not None and self._masked is not None and self._masked.goes_on:
+                # The next step comes when the others have answered this one, and is soon over.
+                within = max(_STEP_SECONDS, _SHARE_OF_STEP * joined.cohort.deadline_seconds)
+                return min(self._settings.poll_seconds, within)
+            return self._settings.poll_seconds
         if joined is None:
             return self._settings.idle_poll_seconds
-        # However idle: a task that is seen late in its round is a round missed.
-        return min(
-            self._settings.idle_poll_seconds, _SHARE_OF_ROUND * joined.cohort.deadline_seconds
-        )
+        # However idle: a task that is seen late in its round, or its first step, is a round missed.
+        first = 1.0 if joined.masking is None else ENDS_AT[Phase.ADVERTISE]
+        within = _SHARE_OF_ROUND * first * joined.cohort.deadline_seconds
+        return min(self._settings.idle_poll_seconds, within)
 
     def _answer(self, instruction: Instruction) -> None:
         """Steps 4 to 7 for one message."""
@@ -235,7 +270,12 @@ class Agent:
             held = self._look()
             reply = self._reply(instruction, held, known)
             coordinates = held.joined.model.trainable_parameters if held.joined else 0
-            sealed = seal(instruction.address, reply, coordinates=coordinates)
+            sealed = seal(
+                instruction.address,
+                reply,
+                coordinates=coordinates,
+                check_step=self._masked.check_step if self._masked else None,
+            )
         except (FleetError, WithdrawnError, _StoppedError):
             raise
         except Exception as error:
@@ -267,16 +307,26 @@ class Agent:
         code = judge_task(held, task, self._answered, now=self._now())
         if code is not ReplyCode.OK or held.joined is None or self._trainer is None:
             return Reply(known.round, known.attempt, code, None)
-        known.plan = held.joined
+        known.plan = plan = held.joined
+        job = Job(plan_hash=task.plan_hash, round=task.round, attempt=task.attempt)
+        trainer, deadline = self._trainer, partial(self._deadline, plan, instruction)
         try:
-            _, model = parse_train_content(content, parameters=held.joined.model.parameters)
+            if self._masked is None:
+                _, model = parse_train_content(content, parameters=plan.model.parameters)
+                return trainer.train(job, _bytes_of(model), deadline_seconds=deadline())
+            _, step, start = parse_step_content(
+                content,
+                parameters=plan.model.parameters,
+                most_bytes=self._masked.largest_payload_bytes,
+            )
         except WireError:
             return Reply(known.round, known.attempt, ReplyCode.MALFORMED_TASK, None)
-        job = Job(plan_hash=task.plan_hash, round=task.round, attempt=task.attempt)
-        return self._trainer.train(
-            job,
-            model.astype("<f4").tobytes(),
-            deadline_seconds=self._deadline(held.joined, instruction),
+        return self._masked.answer(
+            task,
+            step,
+            b"" if start is None else _bytes_of(start),
+            lambda body: trainer.train(job, body, deadline_seconds=deadline()),
+            update_left=self._answered.get(task.round, -1) >= task.attempt,
         )
 
     def _deadline(self, plan: CampaignPlan, instruction: Instruction) -> float:
@@ -289,7 +339,7 @@ class Agent:
     ) -> None:
         """Step 7: the journal first, then the wire."""
         self._journal.record(known.plan_hash, reply, sealed, now=self._connection.clock.now())
-        if reply.code is ReplyCode.OK:
+        if reply.holds_update:
             highest = max(reply.attempt, self._answered.get(reply.round, 0))
             self._answered[reply.round] = highest
 
@@ -301,7 +351,10 @@ class Agent:
             return True
 
         if self._persist(push, instruction):
-            log.info("round %d attempt %d: %s", reply.round, reply.attempt, reply.code.name)
+            phase = f" {reply.step.phase.name.lower()}" if reply.step else ""
+            log.info(
+                "round %d attempt %d%s: %s", reply.round, reply.attempt, phase, reply.code.name
+            )
         else:
             self._refuse(instruction, known)
 
@@ -357,6 +410,10 @@ class _Beating:
 
     def __exit__(self, *_: object) -> None:
         self._heartbeat.close()
+
+
+def _bytes_of(model: NDArray[np.float32]) -> bytes:
+    return model.astype("<f4").tobytes()
 
 
 def loggable(error: Exception) -> str:

@@ -49,7 +49,7 @@ from tacitly_client.node.transport import (
 from tacitly_common.errors import ValidationError
 from tacitly_common.wire.messages import WireError
 
-# Beside the model: metadata, names, hashes, the parts' heads.
+# Beside arrays: metadata, names, hashes, the parts' heads.
 _OVERHEAD_BYTES: Final = 65_536
 # A train message has five objects besides the model's chunks.
 _OBJECTS_BESIDE_CHUNKS: Final = 5
@@ -106,12 +106,12 @@ class Connection:
         )
         self._node: Node | None = None
         self._pushed_at = 0.0
-        self.expect(model_bytes=0)
+        self.expect(array_bytes=0)
 
-    def expect(self, *, model_bytes: int) -> None:
-        """From now on a message may hold a model of so many bytes, and little else."""
-        self._largest_message_bytes = model_bytes + _OVERHEAD_BYTES
-        self._most_objects = _OBJECTS_BESIDE_CHUNKS + 1 + model_bytes // _SMALLEST_FULL_CHUNK_BYTES
+    def expect(self, *, array_bytes: int) -> None:
+        """From now on a message may hold arrays of so many bytes, and little else."""
+        self._largest_message_bytes = array_bytes + _OVERHEAD_BYTES
+        self._most_objects = _OBJECTS_BESIDE_CHUNKS + 1 + array_bytes // _SMALLEST_FULL_CHUNK_BYTES
         self._transport.max_response_bytes = self._largest_message_bytes
 
     def connect(self) -> None:
@@ -214,7 +214,7 @@ class Connection:
             if object_id not in received:
                 received[object_id] = self._pull_object(instruction.address.run_id, object_id)
             if sum(map(len, received.values())) > self._largest_message_bytes:
-                raise WireError("the message is larger than the plan's model")
+                raise WireError("the message is larger than the plan allows")
         return inflate_content(
             instruction.address.message_id, received, limit_bytes=self._largest_message_bytes
         )
@@ -224,7 +224,7 @@ class Connection:
         try:
             response = self._call(self._transport.PullObject, request)
         except OversizeError:
-            raise WireError("a part of the message is larger than the plan's model") from None
+            raise WireError("a part of the message is larger than the plan allows") from None
         if not response.object_found:
             raise WithdrawnError("the server does not have the message any more")
         if not response.object_available:

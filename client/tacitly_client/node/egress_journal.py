@@ -3,7 +3,8 @@
     {"time":...,"plan":...,"round":3,"attempt":0,"code":"OK","bytes":...,"sha256":...}    a reply
     {"time":...,"call":"refresh","bytes":...,"log_length":7,"attempts":3,"ledger_head":...}
 
-A reply is what `egress.py` sealed. A call goes to the desk: enrol, refresh, model, withdraw;
+A reply is what `egress.py` sealed; one in a phase of a masked attempt has its "phase", of which
+UPLOAD alone holds an update. A call goes to the desk: enrol, refresh, model, withdraw;
 a refresh also says how many attempts this device's ledger was charged for.
 """
 
@@ -15,6 +16,7 @@ import msgspec
 
 from tacitly_common.errors import TacitlyError
 from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.phases import Phase
 
 if TYPE_CHECKING:
     from tacitly_client.node.egress import SealedReply
@@ -25,8 +27,8 @@ class EgressError(TacitlyError):
     """A reply was not exactly what may leave; nothing was sent. Names the check, no value."""
 
 
-class _Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A line of the journal. `bytes` were handed to the network, `sha256` is the vector's."""
+class _Line(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A line of the journal. `bytes` were handed to the network, `sha256` is the payload's."""
 
     time: float
     plan: str
@@ -35,6 +37,12 @@ class _Line(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     bytes: int
     sha256: str
+    phase: str = ""
+
+    @property
+    def holds_update(self) -> bool:
+        """Whether an update left, masked or not."""
+        return self.code == ReplyCode.OK.name and self.phase in ("", Phase.UPLOAD.name)
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -69,7 +77,8 @@ class EgressJournal:
                 attempt=reply.attempt,
                 code=reply.code.name,
                 bytes=sealed.size_bytes,
-                sha256=sealed.vector_sha256,
+                sha256=sealed.payload_sha256,
+                phase=reply.step.phase.name if reply.step else "",
             )
         )
 
@@ -89,7 +98,7 @@ class EgressJournal:
             return {}
         answered: dict[int, int] = {}
         for line in map(_read_line, lines):
-            if line is not None and line.plan == plan_hash and line.code == ReplyCode.OK.name:
+            if line is not None and line.plan == plan_hash and line.holds_update:
                 answered[line.round] = max(line.attempt, answered.get(line.round, 0))
         return answered
 

@@ -16,6 +16,7 @@ from tacitly_common.contract.grant import judge_grant, parse_grant
 from tacitly_common.contract.judge import judge_campaign, judge_round, plan_of
 from tacitly_common.contract.log import Contract
 from tacitly_common.wire.codes import ReplyCode
+from tacitly_common.wire.group_terms import largest_payload_bytes
 from tacitly_common.wire.messages import TRAIN, Task
 
 # Attempts cost budget, so the ledger bounds them long before; this bounds the integer.
@@ -46,14 +47,20 @@ class Agreement:
     plans: Mapping[str, CampaignPlan]
 
     @property
-    def largest_model_bytes(self) -> int:
-        """What a message may hold: the model of a plan that was joined, or that two approved."""
+    def largest_message_bytes(self) -> int:
+        """What a message may hold: for a plan that was joined, or that two approved, its model
+        and, if it masks, a group's roster.
+        """
         contract = self.contract
         approved = [
             plan for name, plan in self.plans.items() if contract and contract.approved(name)
         ]
         joined = [] if self.joined is None else [self.joined]
-        return 4 * max((plan.model.parameters for plan in approved + joined), default=0)
+        return max(map(_largest_message_bytes, approved + joined), default=0)
+
+
+def _largest_message_bytes(plan: CampaignPlan) -> int:
+    return 4 * plan.model.parameters + largest_payload_bytes(plan)
 
 
 def agreement(

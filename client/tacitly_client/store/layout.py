@@ -94,8 +94,8 @@ def read_layout(store: Path) -> Layout:
         return msgspec.json.decode(content, type=Layout)
     except FileNotFoundError:
         raise StoreError(
-            f"{store} holds no event store of this version; set one up, or open it once with "
-            "`tacitly-agent status`"
+            f"{store} holds no event store; `tacitly-agent enrol INVITATION` makes one, and "
+            "`tacitly-agent status` brings one of an earlier version up to date"
         ) from None
     except msgspec.MsgspecError as error:
         raise StoreError(f"{path} is damaged: {error}") from None

@@ -54,10 +54,10 @@ class RetentionPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def in_words(self) -> str:
         """For people."""
-        trained = ", a day that is over only until a campaign has learned from it"
+        trained = ", and a day that is over no longer than until a campaign has learned from it"
         return (
             f"for at most {self.cap_days} days{trained if self.delete_after_training else ''}; "
-            f"the oldest go beyond {self.max_bytes / 2**20:,.0f} MiB"
+            f"beyond {self.max_bytes / 2**20:,.0f} MiB the oldest go first"
         )
 
 

@@ -68,13 +68,13 @@ _CACHE_TAG: Final = (
 _PROTECTION: Final = {
     Custody.KEYRING: (
         "in your login keyring: safe from other users, and on a stolen disk as safe as your login "
-        "password; not safe from programs that you run. What was erased stays so as far as the "
-        "keyring forgets its old key"
+        "password; not safe from programs that you run. What was erased cannot come back once "
+        "the keyring has forgotten the old key"
     ),
     Custody.FILE: (
         "in a file that only you can read: safe from other users; not safe from programs that you "
-        "run, nor on a stolen disk without disk encryption. What was erased stays so as far as "
-        "the disk lets 32 bytes be overwritten"
+        "run, nor on a stolen disk without disk encryption. What was erased cannot come back "
+        "once the disk has really overwritten the old key"
     ),
 }
 

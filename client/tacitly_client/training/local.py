@@ -15,7 +15,6 @@ Opacus's `secure_mode` claims to cover that, and is disputed (opacus #538, #616)
 `train_without_privacy` is the lab's baseline; no agent imports it.
 """
 
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -25,40 +24,14 @@ from opacus.optimizers import DPOptimizerFastGradientClipping
 from opacus.optimizers.optimizer import _check_processed_flag, _mark_as_processed
 from torch import Tensor, nn
 
+from tacitly_client.training.baseline import PlainSettings, TrainingError
 from tacitly_client.training.gradient import clipped_gradient_sum
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.errors import TacitlyError
 from tacitly_common.model import named_tensors
 from tacitly_common.model_config import ModelConfig
-from tacitly_common.validation import in_range, positive
 
 # Records whose activations are in memory together; a speed setting, the sum is the same.
 _RECORDS_AT_ONCE: Final = 128
-
-
-class TrainingError(TacitlyError):
-    """The baseline left the finite numbers; there is no update. The message holds no value."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlainSettings:
-    """How the non-private baseline trains: shuffled epochs of minibatch SGD.
-
-    `momentum` is torch's (no dampening); it starts anew with each call.
-    """
-
-    epochs: int
-    batch_windows: int
-    learning_rate: float
-    momentum: float = 0.0
-
-    def __post_init__(self) -> None:
-        positive(
-            epochs=self.epochs,
-            batch_windows=self.batch_windows,
-            learning_rate=self.learning_rate,
-        )
-        in_range(0, 0.999, momentum=self.momentum)
 
 
 def train(
@@ -131,6 +104,7 @@ def train_without_privacy(
         shuffled = rows[torch.from_numpy(rng.permutation(len(rows)))]
         for batch in torch.split(shuffled, settings.batch_windows):
             model.set_gradients(batch, clip_norm=None, scale=1 / max(len(batch), 1))
+            model.pull_back(settings.proximal)
             optimizer.step()
     update = model.update()
     if not np.isfinite(update).all():
@@ -163,6 +137,14 @@ class _TrainableModel:
             for name, parameter in self.trainable.items():
                 if parameter.grad is not None:
                     parameter.grad.add_(result.gradients[name], alpha=scale)
+
+    def pull_back(self, proximal: float) -> None:
+        """Add FedProx's gradient, `proximal` x (parameters - start)."""
+        if proximal == 0:
+            return
+        for name, parameter in self.trainable.items():
+            if parameter.grad is not None:
+                parameter.grad.add_(self._tensors[name] - self._start[name], alpha=proximal)
 
     def update(self) -> NDArray[np.float32]:
         """What training changed, float32[trainable_parameters]."""

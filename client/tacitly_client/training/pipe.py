@@ -40,7 +40,10 @@ class Job(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The answer to a job. The body is the update, int32[trainable_parameters], or empty."""
+    """The answer to a job. The body is the update, int32[trainable_parameters], or empty.
+
+    If the plan masks, it is uint32[trainable_parameters] in its field, not masked yet.
+    """
 
     round: int
     attempt: int

@@ -21,6 +21,7 @@ from tacitly_client.consent import withdraw
 from tacitly_client.home import AgentHome
 from tacitly_client.local_socket import private_directory
 from tacitly_client.notice import desktop_language, words
+from tacitly_client.now import local_time
 from tacitly_client.pause import pause, resume
 from tacitly_client.processes import only_process, stop_on_signals
 from tacitly_client.redaction import ContentLevel
@@ -126,6 +127,8 @@ class Tray:
     def _in_words(self, view: View) -> str:
         if view.showing is Showing.CAPTURING and view.trains:
             return self._words.capturing_and_training
+        if view.showing is Showing.PAUSED and view.pause.until_ns is not None:
+            return self._words.paused_until.format(time=local_time(view.pause.until_ns))
         return str(getattr(self._words, view.showing))
 
     def _acts_on(self, event: object) -> bool:
@@ -150,7 +153,8 @@ class Tray:
                 Entry(say.withdraw, self._withdraw),
             ]
         show = Entry(say.show, self._windows.show_stored)
-        title = self._in_words(view) + (f": {view.why}" if view.why else "")
+        why = say.reasons.get(view.why, view.why)
+        title = self._in_words(view) + (f": {why}" if why else "")
         return Menu(self._screen, title, (show, *entries), at)
 
     def _pause(self, seconds: float | None) -> None:

@@ -74,7 +74,9 @@ class Windows:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        reads = _started([self._zenity, *_READING, "--title", "Tacitly"], stdin=says.stdout)
+        said = words(self._language).tray
+        window = ("--title", said.stored, "--ok-label", said.close)
+        reads = _started([self._zenity, *_READING, *window], stdin=says.stdout)
         if says.stdout is not None:
             says.stdout.close()
         self._others += [says, reads]

@@ -4,6 +4,12 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from typing import Final
+
+# Of members: beyond it a device's list of them, and the server's of messages, grow too long.
+LARGEST_GROUP: Final = 1_024
+# As many members as may vanish or collude leave no threshold between them.
+LARGEST_SHARE: Final = Decimal("0.49")
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,19 @@ the round). They protect nobody; they make coordinates small.
 """
 
 import math
+from functools import cache, reduce
 from typing import Final
 
 import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 from numpy.typing import NDArray
-from randomgen import ChaCha
 
 from tacitly_common.mechanisms.field import flattened_over
 
 SEED_BYTES: Final = 32
+_NONCE: Final = bytes(16)  # a seed has one stream
+_MATRIX_BITS: Final = 6
 
 
 def rotate(vector: NDArray[np.float64], seed: bytes) -> NDArray[np.float64]:
@@ -48,17 +52,27 @@ def unrotate(rotated: NDArray[np.float64], seed: bytes) -> NDArray[np.float64]:
 
 def _signs(seed: bytes, length: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Two rows of +1 and -1, float64[length] each."""
-    raw = ChaCha(key=int.from_bytes(seed, "little"), rounds=20).random_raw(-(-2 * length // 64))
-    bits = np.unpackbits(np.atleast_1d(raw).astype("<u8").view(np.uint8), bitorder="little")
+    stream = Cipher(ChaCha20(seed, _NONCE), mode=None).encryptor().update(bytes(-(-length // 4)))
+    bits = np.unpackbits(np.frombuffer(stream, np.uint8), bitorder="little")
     signs = np.where(bits[: 2 * length] == 1, np.float64(-1), np.float64(1))
     return signs[:length], signs[length:]
 
 
 def _hadamard(vector: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The orthonormal Walsh-Hadamard transform of 2^k values, its own inverse."""
-    values, half = vector.copy(), 1
-    while half < len(values):
-        pairs = values.reshape(-1, 2, half)
-        values = np.stack((pairs[:, 0] + pairs[:, 1], pairs[:, 0] - pairs[:, 1]), axis=1).ravel()
-        half *= 2
+    """The orthonormal Walsh-Hadamard transform of 2^k values, its own inverse.
+
+    It is a Kronecker product of small ones: each step transforms the first axis of what is seen
+    as a table, and makes it the last. When all axes had their turn they stand as before.
+    """
+    values, bits_left = vector, len(vector).bit_length() - 1
+    while bits_left:
+        bits = min(bits_left, _MATRIX_BITS)
+        values = (_matrix(bits) @ values.reshape(1 << bits, -1)).T.reshape(-1)
+        bits_left -= bits
     return values / math.sqrt(len(values))
+
+
+@cache
+def _matrix(bits: int) -> NDArray[np.float64]:
+    """The Hadamard matrix of 2^bits rows, entries +1 and -1."""
+    return reduce(np.kron, [np.array([[1.0, 1.0], [1.0, -1.0]])] * bits)

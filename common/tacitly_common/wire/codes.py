@@ -51,3 +51,21 @@ class ReplyCode(IntEnum):
     # No grant, or one that is not signed by the server's grant key for this plan.
     GRANT_INVALID = 27
     GRANT_EXPIRED = 28
+    # A masked round (docs/secure-aggregation.md): what the server asked is not what the protocol
+    # allows now, is malformed, or belongs to another plan, round, attempt, group or roster.
+    MASKING_OUT_OF_PHASE = 29
+    MASKING_MALFORMED = 30
+    MASKING_OTHER_SESSION = 31
+    # Fewer members, in the roster or in the sum, than the plan's minimum.
+    MASKING_GROUP_TOO_SMALL = 32
+    MASKING_DUPLICATE_MEMBER = 33
+    MASKING_NOT_CERTIFIED = 34
+    MASKING_BAD_SIGNATURE = 35
+    # This device's own keys are not in the roster as it signed them.
+    MASKING_NOT_IN_ROSTER = 36
+    # Fewer of this device's own neighbours are there than its secrets need.
+    MASKING_TOO_FEW_NEIGHBOURS = 37
+    # Survivors who never shared, or without this device, whose vector was asked for.
+    MASKING_WRONG_SURVIVORS = 38
+    # Too few neighbours have signed the survivors that this device was told of.
+    MASKING_UNCONFIRMED = 39

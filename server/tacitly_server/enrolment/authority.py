@@ -47,6 +47,18 @@ def create(home: ServerHome, *, now: datetime) -> None:
     write_private(home.authority_certificate, certificate.public_bytes(serialization.Encoding.PEM))
 
 
+def authority_certificate(home: ServerHome) -> x509.Certificate:
+    """The certificate of a home's authority: what checking takes, without the key.
+
+    Raises:
+        ValidationError: missing or damaged.
+    """
+    try:
+        return x509.load_pem_x509_certificate(read_private(home.authority_certificate))
+    except ValueError:
+        raise ValidationError(f"{home.authority_certificate} is damaged; {_REMEDY}") from None
+
+
 @dataclass(frozen=True, slots=True)
 class Authority:
     """The authority with its key."""

@@ -32,6 +32,7 @@ def plan_meaning(plan: "CampaignPlan") -> dict[str, Any]:
         "participations": plan.participation.per_campaign,
         "clip_norm": str(plan.subject.clip_norm),
         "noise_multiplier": str(plan.subject.noise_multiplier),
+        "encoding": plan.subject.encoding,
         "cost_nano_rho": plan.cost_nano_rho,
         "cap_nano_rho": plan.cap_nano_rho,
         "delta": str(plan.delta),

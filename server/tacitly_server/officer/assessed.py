@@ -130,6 +130,5 @@ def _show_adversaries(console: "Console", rows: "Sequence[Adversary]") -> None:
         )
     )
     if any(row.holds is not Holds.TODAY for row in rows):
-        console.print(
-            indented("\n* in a plan with masks; in one without, the server's row of today")
-        )
+        note = "where sums are made under masks; without, the server's row of today holds"
+        console.print(indented(f"\n* {note}"))

@@ -135,8 +135,10 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
 
     Exit codes: 2 not a plan, or it misstates its cost; 3 over the budget; 4 outside the policy.
     """
+    from dataclasses import replace
     from datetime import UTC, datetime
 
+    from tacitly_common.accounting.adversaries import DEFAULT_COLLUDING_SHARE
     from tacitly_common.campaign import check_epsilon, read_plan
     from tacitly_common.contract.policy import judge_plan
     from tacitly_server.campaigns.review import check_policy
@@ -148,6 +150,9 @@ def check(file: Path, epsilon: float | None, policy_file: Path | None, form: str
     settings = plan_check.plan_settings(read, epsilon)
     assessed = plan_check.assess_plan(read, settings, now=datetime.now(UTC))
     sums = masked_of_plan(read)
+    if sums is not None:
+        advice = masked_warnings(sums, settings, DEFAULT_COLLUDING_SHARE)
+        assessed = replace(assessed, warnings=assessed.warnings + advice)
     verdict = None if policy is None else judge_plan(read, policy)
     document = {
         "hash": read.hash,

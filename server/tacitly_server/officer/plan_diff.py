@@ -24,6 +24,9 @@ MORE_IS_TIGHTER: Final = frozenset(
         "subject.noise_multiplier",
         "record.noise_multiplier",
         "cohort.minimum",
+        "masking.corruption",
+        "masking.failure_bits",
+        "masking.group_size",
         "participation.minimum_gap_rounds",
         "participation.minimum_gap_hours",
     }
@@ -88,7 +91,8 @@ def plan_fields(part: msgspec.Struct, place: str = "") -> Iterator[tuple[str, An
 
 def _direction(name: str, before: Any, after: Any) -> Direction:
     if before is None or after is None:
-        return Direction.OTHER
+        # Masking alone may be absent.
+        return Direction.TIGHTER if before is None else Direction.LOOSER
     if isinstance(before, tuple):
         before, after = frozenset(before), frozenset(after)
     elif isinstance(before, Level):

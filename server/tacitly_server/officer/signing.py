@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from tacitly_common.command import confirm
 from tacitly_server.officer.office import Office, Signed, session
 from tacitly_server.officer.output import emit, facts, plain
 
@@ -49,7 +50,7 @@ def sign(
         if meaning != seen:  # again only if another officer's entry has changed it
             _show(what, meaning, to_stderr=form == "json")
             if not yes and sys.stdin.isatty():
-                click.confirm(f"Sign this as {office.name}?", abort=True, err=True)
+                confirm(f"Sign this as {office.name}?", "nothing was signed", err=True)
             seen = meaning
         return act
 

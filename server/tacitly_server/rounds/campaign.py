@@ -11,25 +11,31 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
+import numpy as np
+from cryptography import x509
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from tacitly_common.accounting.caps import Caps
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import BudgetExceededError, LedgerError
-from tacitly_common.mechanisms.encodings import decode_mean, signed_sum
+from tacitly_common.mechanisms.encodings import decode_mean
 from tacitly_common.validation import positive
 from tacitly_common.wire.messages import Task
 from tacitly_server.aggregation.checks import Refusal
 from tacitly_server.home import CampaignDirectory
 from tacitly_server.ledger.population import AttemptKey, AttemptState, PopulationLedger
 from tacitly_server.rounds import optimizer
+from tacitly_server.rounds.answers import Answers
 from tacitly_server.rounds.checkpoint import Checkpoint, save_checkpoint
 from tacitly_server.rounds.clock import Clock, SystemClock
-from tacitly_server.rounds.collection import Answers, collect, dispatch
+from tacitly_server.rounds.collection import collect, dispatch
+from tacitly_server.rounds.masked import MaskedRound, collect_masked
 from tacitly_server.rounds.permit import Ending, Permit, Permits
-from tacitly_server.rounds.receipts import Outcome, Receipt, append_receipt, model_sha256
+from tacitly_server.rounds.receipts import Loss, Outcome, Receipt, append_receipt, model_sha256
 from tacitly_server.rounds.recovery import recover
 from tacitly_server.rounds.selection import Enrolled, select
 
@@ -71,6 +77,8 @@ class Campaign:
     """What a campaign runs on. `enrolled` gives every enrolled node and its subject.
 
     `permits` is asked before anybody is charged, and again while anything is waited for.
+    `authority` is whose certificates devices show each other where the plan masks. Without one no
+    device takes part in such a plan: only the simulation's have no keys, and answer unmasked.
     `on_round` is called with each receipt after it is published, `on_release` with the newest
     released checkpoint: after each release, and at the start, for what a crash may have left out.
     """
@@ -86,6 +94,8 @@ class Campaign:
     clock: Clock = field(default_factory=SystemClock)
     rng: random.Random = field(default_factory=random.SystemRandom)
     patience: Patience = Patience()
+    authority: x509.Certificate | None = None
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
 def run_campaign(campaign: Campaign) -> Ending:
@@ -150,47 +160,70 @@ def run_attempt(
 ) -> Checkpoint | None:
     """One attempt at a round whose cohort is charged. The new checkpoint, or None if lost.
 
-    1. Dispatch the model to the cohort; the messages die at the deadline.
-    2. Collect: a sum of what passes every check.
-    3. Fewer usable than the minimum, or no permit for the round any more: LOST. The sum is
+    1. Collect: a sum of what passes every check (`collection.py`), or, if the plan masks, the sum
+       of what groups come to (`masked.py`). All is over at the deadline.
+    2. Fewer usable than the minimum, or no permit for the round any more: LOST. The sum is
        dropped, nothing is released.
-    4. The mean over the planned cohort moves the model through the server's optimiser.
-    5. Checkpoint, durably; then the ledger says RELEASED.
-    6. Publish the receipt and the model.
+    3. The mean over the planned cohort moves the model through the server's optimiser.
+    4. Checkpoint, durably; then the ledger says RELEASED.
+    5. Publish the receipt and the model.
     """
     plan, clock = campaign.plan, campaign.clock
     task = Task(key.plan_hash, key.round, key.attempt, grant)
     began = clock.monotonic()
-    asked = dispatch(campaign.grid, plan, task, start.model, cohort)
-    until = began + plan.cohort.deadline_seconds
-    answers = collect(
-        campaign.grid,
-        plan,
-        task,
-        asked,
-        clock=clock,
-        until=until,
-        permitted=lambda: _permitted(campaign, key.round),
-    )
-    if len(asked) < len(cohort):
-        answers.refusals[Refusal.UNDELIVERED] += len(cohort) - len(asked)
+    answers = _collect(campaign, task, start.model, cohort, began)
     seconds = clock.monotonic() - began
-    if answers.sum.count < plan.cohort.minimum or not _permitted(campaign, key.round):
+    loss = None if _permitted(campaign, key.round) else Loss.NOT_PERMITTED
+    if answers.usable < plan.cohort.minimum:
+        loss = loss or Loss.TOO_FEW
+    if loss is not None:
         campaign.ledger.mark(key, AttemptState.LOST)
-        _publish(campaign, _receipt(plan, key, Outcome.LOST, len(cohort), answers, seconds, None))
+        _publish(campaign, _receipt(plan, key, loss, len(cohort), answers, seconds, None))
         return None
-    mean = decode_mean(signed_sum(answers.sum.total, plan), plan, key.round)
+    mean = decode_mean(answers.total, plan, key.round)
     delta, state = optimizer.step(plan.optimizer, start.optimizer, mean)
     model = optimizer.apply(plan.model, start.model, delta)
-    receipt = _receipt(
-        plan, key, Outcome.RELEASED, len(cohort), answers, seconds, model_sha256(model)
-    )
+    receipt = _receipt(plan, key, None, len(cohort), answers, seconds, model_sha256(model))
     checkpoint = Checkpoint(plan.hash, key.round, key.attempt, model, state, receipt)
     save_checkpoint(campaign.directory.checkpoint, checkpoint)
     campaign.ledger.mark(key, AttemptState.RELEASED, result_sha256=receipt.model_sha256)
     _publish(campaign, receipt)
     campaign.on_release(checkpoint)
     return checkpoint
+
+
+def _collect(
+    campaign: Campaign,
+    task: Task,
+    model: NDArray[np.float32],
+    cohort: dict[int, str],
+    began: float,
+) -> Answers:
+    """Step 1 of an attempt."""
+    grid, plan, clock = campaign.grid, campaign.plan, campaign.clock
+
+    def permitted() -> bool:
+        return _permitted(campaign, task.round)
+
+    if plan.masking is not None and campaign.authority is not None:
+        conditions = MaskedRound(
+            grid=grid,
+            plan=plan,
+            task=task,
+            authority=campaign.authority,
+            clock=clock,
+            began=began,
+            now=campaign.now(),
+            permitted=permitted,
+            rng=campaign.rng,
+        )
+        return collect_masked(conditions, model, cohort)
+    asked = dispatch(grid, plan, task, model, cohort)
+    until = began + plan.cohort.deadline_seconds
+    answers = collect(grid, plan, task, asked, clock=clock, until=until, permitted=permitted)
+    if len(asked) < len(cohort):
+        answers.refusals[Refusal.UNDELIVERED] += len(cohort) - len(asked)
+    return answers
 
 
 def _lost_attempts(ledger: PopulationLedger, plan_hash: str, round_number: int) -> int:
@@ -268,7 +301,7 @@ def _charge(
 def _receipt(
     plan: CampaignPlan,
     key: AttemptKey,
-    outcome: Outcome,
+    loss: Loss | None,
     selected: int,
     answers: Answers,
     seconds: float,
@@ -278,15 +311,20 @@ def _receipt(
         plan_hash=key.plan_hash,
         round=key.round,
         attempt=key.attempt,
-        outcome=outcome,
+        outcome=Outcome.RELEASED if loss is None else Outcome.LOST,
         selected=selected,
-        usable=answers.sum.count,
+        usable=answers.usable,
         refusals={str(refusal): n for refusal, n in sorted(answers.refusals.items())},
         noise_multiplier=plan.subject.noise_multiplier,
         cost_nano_rho=plan.cost_nano_rho,
         model_sha256=model_hash,
         seconds=round(seconds, 3),
         bytes_up=answers.bytes_up,
+        bytes_down=answers.bytes_down,
+        lost_because=loss,
+        phases=answers.phases,
+        groups=answers.groups,
+        groups_unmasked=answers.groups_unmasked,
     )
 
 

@@ -28,11 +28,32 @@ class Outcome(StrEnum):
     LOST = "lost"
 
 
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One attempt. `refusals` counts by the names of `Refusal`.
+class Loss(StrEnum):
+    """Why an attempt was lost."""
+
+    TOO_FEW = "fewer usable answers than the minimum"
+    NOT_PERMITTED = "the round was not permitted any more"
+    CRASHED = "the process that ran it ended"
+
+
+class PhaseTraffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one phase of a masked attempt moved: how many devices answered it as agreed, and the
+    bytes of payloads to and from all devices (`bytes_down` holds the model once a device).
+    """
+
+    answered: int
+    bytes_down: int
+    bytes_up: int
+
+
+class Receipt(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """One attempt. `refusals` counts by the names of `Refusal`, `usable` whose updates are in it.
 
     `model_sha256` is the hash of the released float32 vector, None if nothing was released. An
     attempt that a crash ended has no answers, seconds or bytes: nobody lived to count them.
+    `phases` and `groups` (how many were unmasked, of how many) are a masked attempt's.
     """
 
     plan_hash: str
@@ -47,6 +68,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     model_sha256: str | None
     seconds: float
     bytes_up: int
+    bytes_down: int = 0
+    lost_because: Loss | None = None
+    phases: dict[str, PhaseTraffic] = {}
+    groups: int = 0
+    groups_unmasked: int = 0
 
 
 def model_sha256(model: NDArray[np.float32]) -> str:

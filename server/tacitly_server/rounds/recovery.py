@@ -25,6 +25,7 @@ from tacitly_server.rounds.checkpoint import (
     read_initial,
 )
 from tacitly_server.rounds.receipts import (
+    Loss,
     Outcome,
     Receipt,
     append_receipt,
@@ -140,6 +141,7 @@ def _complete_receipts(
                     model_sha256=None,
                     seconds=0.0,
                     bytes_up=0,
+                    lost_because=Loss.CRASHED,
                 ),
             )
         elif checkpoint.receipt and name == (checkpoint.round, checkpoint.attempt):

@@ -24,7 +24,8 @@ from tacitly_common.errors import TacitlyError
 @click.option("--idle-seconds", default=45.0, show_default=True, type=click.FloatRange(5))
 @click.option("--repetitions", default=10, show_default=True, type=click.IntRange(1))
 def bench(out: Path, rounds: int, idle_seconds: float, repetitions: int) -> None:
-    """Measure rounds beside stock Flower, and training steps beside Opacus."""
+    """Measure rounds beside stock Flower, steps beside Opacus, and masking beside SecAgg+."""
+    from tacitly_simulations.bench.masking import measure_masking, show_masking
     from tacitly_simulations.bench.report import show, write_json
     from tacitly_simulations.bench.rounds import measure_rounds
     from tacitly_simulations.bench.training import measure
@@ -40,8 +41,10 @@ def bench(out: Path, rounds: int, idle_seconds: float, repetitions: int) -> None
     shutil.rmtree(directory)
     console.print("training steps")
     timing = measure(repetitions)
+    masking = measure_masking(console.print)
     show(console, rows, timing)
-    write_json(out, rows, timing, loads=(before, os.getloadavg()[0]))
+    show_masking(console, masking)
+    write_json(out, rows, timing, masking, loads=(before, os.getloadavg()[0]))
     console.print(f"written to {out}")
 
 

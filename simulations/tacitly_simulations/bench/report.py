@@ -10,6 +10,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+from tacitly_simulations.bench.masking import Cost
 from tacitly_simulations.bench.rounds import STOCK, Row
 from tacitly_simulations.bench.training import Timing
 
@@ -51,7 +52,12 @@ def show(console: Console, rows: Sequence[Row], timing: Timing) -> None:
 
 
 def write_json(
-    path: Path, rows: Sequence[Row], timing: Timing, *, loads: tuple[float, float]
+    path: Path,
+    rows: Sequence[Row],
+    timing: Timing,
+    masking: Sequence[Cost],
+    *,
+    loads: tuple[float, float],
 ) -> None:
     """Keep everything. `loads`: the machine's one-minute load before and after."""
     stock = next(row for row in rows if row.name == STOCK)
@@ -68,6 +74,7 @@ def write_json(
         ],
         "training_step": _fields(timing)
         | {"tacitly_ratio": timing.tacitly_ratio, "opacus_ratio": timing.opacus_ratio},
+        "masking": [_fields(cost) for cost in masking],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(msgspec.json.format(msgspec.json.encode(document)))
@@ -92,6 +99,6 @@ def _processor() -> str:
     return platform.processor()
 
 
-def _fields(record: Row | Timing) -> dict[str, Any]:
+def _fields(record: Row | Timing | Cost) -> dict[str, Any]:
     fields: dict[str, Any] = msgspec.to_builtins(record)
     return fields

@@ -28,7 +28,13 @@ from tacitly_common.errors import ValidationError
 from tacitly_common.events import data_epochs
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_simulations.demo.deployment import Deployment
-from tacitly_simulations.demo.evidence import epsilon_one_device, epsilon_record_level, sent, stored
+from tacitly_simulations.demo.evidence import (
+    epsilon_one_device,
+    epsilon_record_level,
+    epsilon_server,
+    sent,
+    stored,
+)
 from tacitly_simulations.demo.people import Cast, coauthor_cast, public_model, synthetic_cast
 from tacitly_simulations.demo.plan import RECORD, demo_plan, model_config
 from tacitly_simulations.demo.report import Machine, Report, write_report
@@ -141,6 +147,7 @@ class Stage:
             data_label=label,
             plan=plan,
             epsilon_allowed=epsilon_of(plan.cap_nano_rho, float(plan.delta)),
+            epsilon_server=epsilon_server(deployment),
             epsilon_one_device=epsilon_one_device(deployment),
             epsilon_record_level=epsilon_record_level(deployment),
             protective_epsilon=_PROTECTIVE_EPSILON,

@@ -196,17 +196,21 @@ class Deployment:
         """
         return _run(["tacitly-agent", *arguments, "--home", str(agent.home.root)], stdin)
 
-    def start_agents(self) -> None:
+    def start_agents(self, *, program: str = "") -> None:
         """Start every agent that does not run."""
         for agent in self.agents:
             if agent.process is None or agent.process.poll() is not None:
-                self.start_agent(agent)
+                self.start_agent(agent, program=program)
 
-    def start_agent(self, agent: Agent, *, display: str = "") -> None:
-        """Start one agent's process; one with a display takes a program there for a person."""
+    def start_agent(self, agent: Agent, *, display: str = "", program: str = "") -> None:
+        """Start one agent's process; one with a display takes a program there for a person.
+
+        `program` is a module to run in the place of `tacitly-agent run`, with the home.
+        """
         home = str(agent.home.root)
         if display:
             program = "tacitly_simulations.demo.desktop_agent"
+        if program:
             command = [Path(sys.executable).name, "-P", "-m", program, home]
             agent.process = self._start(agent.name, command, DISPLAY=display)
         else:

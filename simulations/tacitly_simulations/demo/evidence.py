@@ -1,5 +1,8 @@
 """What the demo reads afterwards from the files that the agents left."""
 
+import math
+from decimal import Decimal
+
 import msgspec
 
 from tacitly_client.ledger import DeviceLedger
@@ -9,15 +12,29 @@ from tacitly_simulations.demo.deployment import Agent, Deployment
 from tacitly_simulations.demo.report import Sent
 
 
+def epsilon_server(deployment: Deployment) -> float:
+    """At most what the server's operator learns of one person from the sums, with nobody's help."""
+    plan = deployment.plan
+    if plan.masked_sums is None:
+        return epsilon_one_device(deployment)
+    nano_rho = math.ceil(_most_paid(deployment) * plan.masked_sums.loss(Decimal(0)))
+    return epsilon_of(nano_rho, float(plan.delta))
+
+
 def epsilon_one_device(deployment: Deployment) -> float:
-    """At most what the server's operator learns of one device from its own noised updates.
+    """At most what would be learned of one person from the own updates of their device, unmasked.
 
     A share has a `minimum`-th of the sum's variance, so a participation costs `minimum` times
     as much against whoever sees the share alone.
     """
     plan = deployment.plan
-    paid = max(len(_paid(agent)) for agent in deployment.agents)
-    return epsilon_of(paid * plan.cost_nano_rho * plan.cohort.minimum, float(plan.delta))
+    return epsilon_of(_most_paid(deployment) * plan.cohort.minimum, float(plan.delta))
+
+
+def _most_paid(deployment: Deployment) -> int:
+    """What the person of whom most updates left has paid for them, in nano-ρ."""
+    updates = max(sum(each.holds_update for each in sent(agent)) for agent in deployment.agents)
+    return updates * deployment.plan.cost_nano_rho
 
 
 def epsilon_record_level(deployment: Deployment) -> float:
@@ -36,6 +53,7 @@ class _Reply(msgspec.Struct, frozen=True):
     code: str
     bytes: int
     sha256: str
+    phase: str = ""
 
 
 class _JournalLine(msgspec.Struct, frozen=True):
@@ -52,11 +70,10 @@ def sent(agent: Agent) -> list[Sent]:
         for line in lines
         if not msgspec.json.decode(line, type=_JournalLine).call
     ]
-    return [Sent(reply.round, reply.code.lower(), reply.bytes, reply.sha256) for reply in replies]
-
-
-def _paid(agent: Agent) -> list[Sent]:
-    return [each for each in sent(agent) if each.code == "ok"]
+    return [
+        Sent(reply.round, reply.phase.lower(), reply.code.lower(), reply.bytes, reply.sha256)
+        for reply in replies
+    ]
 
 
 def stored(agent: Agent) -> int:

@@ -9,7 +9,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tacitly_client.training.local import PlainSettings, train_without_privacy
+from tacitly_client.training.baseline import PlainSettings
+from tacitly_client.training.local import train_without_privacy
 from tacitly_client.training.windows import training_windows
 from tacitly_common.campaign import Family, Level, RecordMechanism, TokenPlan
 from tacitly_common.model import initial_vector

@@ -12,6 +12,7 @@ from tacitly_common.campaign import (
     CampaignPlan,
     CohortPlan,
     LegalBasis,
+    MaskingPlan,
     ParticipationLimits,
     RecordMechanism,
     References,
@@ -29,6 +30,10 @@ from tacitly_server.rounds.receipts import model_sha256
 
 # What a lost attempt costs is not lost to the demo: everybody may pay for a few more.
 _SPARE_ATTEMPTS: Final = 4
+# Waited for only where a machine is gone: each of a masked round's five exchanges has its share.
+_DEADLINE_SECONDS: Final = 120
+# A device's share of this noise is then still several hundred steps.
+_GRID_BITS: Final = 16
 RECORD: Final = RecordMechanism(
     window_tokens=32,
     max_windows=512,
@@ -61,7 +66,10 @@ def demo_plan(
     rounds: int,
     noise_multiplier: Decimal,
 ) -> CampaignPlan:
-    """A plan in which everybody takes part in every round, and `minimum` of them are enough."""
+    """A plan in which everybody takes part in every round, and `minimum` of them are enough.
+
+    Its sums are masked, in one group of all.
+    """
     attempts = rounds + _SPARE_ATTEMPTS
     return make_plan(
         name="demo",
@@ -75,13 +83,18 @@ def demo_plan(
         rounds=rounds,
         participation=ParticipationLimits(per_campaign=attempts, per_epoch=attempts),
         delta=Decimal("0.001"),
-        subject=SubjectMechanism(clip_norm=Decimal(2), noise_multiplier=noise_multiplier),
+        subject=SubjectMechanism(
+            clip_norm=Decimal(2),
+            noise_multiplier=noise_multiplier,
+            encoding="rounded_gaussian",
+            grid_bits=_GRID_BITS,
+        ),
         record=RECORD,
         cohort=CohortPlan(
             population=people,
             target=people,
             minimum=minimum,
-            deadline_seconds=60,
+            deadline_seconds=_DEADLINE_SECONDS,
             selection_timeout_seconds=60,
         ),
         optimizer=ServerOptimizerPlan(
@@ -92,6 +105,13 @@ def demo_plan(
         stop=StopRules(lost_in_a_row=attempts),
         references=References(
             dpia="none: a demonstration", works_agreement="none: a demonstration"
+        ),
+        masking=MaskingPlan(
+            dropout=Decimal("0.2"),
+            corruption=Decimal("0.1"),
+            failure_bits=40,
+            group_size=people,
+            wrap_bits=40,
         ),
         expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=1),
     )

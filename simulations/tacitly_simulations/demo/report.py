@@ -30,12 +30,18 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One message that left one machine."""
+    """One message that left one machine, in one phase of a round."""
 
     round: int
+    phase: str
     code: str
     size_bytes: int
     sha256: str
+
+    @property
+    def holds_update(self) -> bool:
+        """Whether a masked update is in it."""
+        return self.code == "ok" and self.phase == "upload"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +57,8 @@ class Machine:
 class Report:
     """Everything on the page.
 
-    `baselines` are (name, top-1) lines drawn across the learning curve. `epsilon_one_device` is
-    what the server's operator could learn at most from one device's own noised updates;
+    `baselines` are (name, top-1) lines drawn across the learning curve. `epsilon_server` is what
+    the server learns at most from the sums, `epsilon_one_device` whoever broke the masks;
     `protective_cohort` the people a round needs for the same noise on the mean at
     `protective_epsilon`.
     """
@@ -60,6 +66,7 @@ class Report:
     data_label: str
     plan: CampaignPlan
     epsilon_allowed: float
+    epsilon_server: float
     epsilon_one_device: float
     epsilon_record_level: float
     protective_epsilon: float

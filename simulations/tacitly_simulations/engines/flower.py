@@ -3,17 +3,15 @@
 The server side is `tacitly_server`'s own campaign loop: selection, charging, streaming sum,
 checks, optimiser, checkpoints, receipts. The client side is the device's own training and
 mechanism. What is left out is the transport, the device's process boundaries, and the officers: no
-grant is given and none is looked at. What the lab adds is that noise can be left off (`Privacy`),
-which no device offers.
+grant is given and none is looked at. What the lab adds is that noise can be left off
+(`privacy.py`), which no device offers.
 """
 
 import logging
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -23,9 +21,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
-from tacitly_client.training.local import PlainSettings, train, train_without_privacy
-from tacitly_client.training.windows import training_windows
-from tacitly_common.campaign import CampaignPlan, read_plan
+from tacitly_client.training.local import train, train_without_privacy
+from tacitly_common.campaign import read_plan
+from tacitly_common.errors import ValidationError
 from tacitly_common.mechanisms.encodings import release, release_without_noise
 from tacitly_common.mechanisms.gaussian import secure_generator
 from tacitly_common.wire.codes import ReplyCode
@@ -37,65 +35,45 @@ from tacitly_server.rounds.campaign import Campaign, run_campaign
 from tacitly_server.rounds.checkpoint import read_checkpoint
 from tacitly_server.rounds.permit import without_officers
 from tacitly_server.rounds.receipts import Receipt, read_receipts
+from tacitly_simulations.engines.batched import Simulated
+from tacitly_simulations.engines.client_file import SimulatedClients
+from tacitly_simulations.engines.trainers import Work
 
 _PARTITION: Final = "partition-id"
 
 
-class Privacy(StrEnum):
-    """Which of the two levels of noise a simulated client adds. Every level clips to C."""
-
-    NONE = "none"
-    SUBJECT = "subject"
-    RECORD = "record"
-    SUBJECT_AND_RECORD = "subject and record"
-
-    @property
-    def protects_records(self) -> bool:
-        """DP-SGD runs inside the device."""
-        return self in (Privacy.RECORD, Privacy.SUBJECT_AND_RECORD)
-
-    @property
-    def protects_subjects(self) -> bool:
-        """The update is noised before it leaves the device."""
-        return self in (Privacy.SUBJECT, Privacy.SUBJECT_AND_RECORD)
-
-
-@dataclass(frozen=True, slots=True)
-class Simulated:
-    """The last released model, float32[parameters], and every receipt."""
-
-    model: NDArray[np.float32]
-    receipts: list[Receipt]
-
-
 def simulate(
     directory: Path,
-    plan: CampaignPlan,
+    work: Work,
     model: NDArray[np.float32],
-    streams: Sequence[NDArray[np.int64]],
+    clients: SimulatedClients,
     *,
-    privacy: Privacy,
-    local: PlainSettings,
-    seed: int,
     processes: int,
     on_round: Callable[[Receipt], None] = lambda _receipt: None,
 ) -> Simulated:
-    """Run a campaign with one simulated client for each stream of training tokens.
+    """Run a campaign with one Flower client for each of `clients`.
 
-    `directory` is a new one; it holds plan, windows, ledger and checkpoints. `local` is how a
-    client trains where the record level is off; with it, the plan's DP-SGD runs.
-    `seed` orders the minibatches; noise is drawn from a secure source and cannot be seeded.
+    `directory` is a new one; it holds plan, ledger and checkpoints. The seed of `work` orders the
+    minibatches; noise is drawn from a secure source and cannot be seeded.
+
+    Raises:
+        ValidationError: the plan sums under masks in several groups. Residues are added up here as
+            those of one group, in the open.
     """
+    plan = work.plan
+    if plan.masked_sums is not None and plan.masked_sums.groups != 1:
+        raise ValidationError(
+            f"the plan has {plan.masked_sums.groups} groups; give masking.group_size "
+            f"{plan.cohort.asked} to simulate it"
+        )
     campaign = CampaignDirectory(directory)
-    directory.mkdir(parents=True)
+    directory.mkdir(parents=True, exist_ok=True)
     campaign.plan.write_bytes(plan.to_json())
     np.save(campaign.initial_model, model)
-    for index, stream in enumerate(streams):
-        np.save(_windows_file(directory, index), training_windows(stream, plan.record))
     _run_flower(
         _server_app(directory, on_round),
-        _client_app(directory, privacy, local, seed),
-        clients=len(streams),
+        _client_app(work, clients),
+        clients=clients.count,
         processes=processes,
     )
     return Simulated(
@@ -129,7 +107,7 @@ def _server_app(directory: Path, on_round: Callable[[Receipt], None]) -> ServerA
     return app
 
 
-def _client_app(directory: Path, privacy: Privacy, local: PlainSettings, seed: int) -> ClientApp:
+def _client_app(work: Work, clients: SimulatedClients) -> ClientApp:
     app = ClientApp()
 
     @app.train()
@@ -137,25 +115,21 @@ def _client_app(directory: Path, privacy: Privacy, local: PlainSettings, seed: i
         import torch
 
         torch.set_num_threads(1)
-        plan = read_plan(CampaignDirectory(directory).plan)
+        plan = work.plan
         task, start = parse_train_content(message.content, parameters=plan.model.parameters)
         partition = int(context.node_config[_PARTITION])
-        windows = np.load(_windows_file(directory, partition))
-        if privacy.protects_records:
+        windows = clients.open().windows(partition)
+        if work.privacy.protects_records:
             update = train(plan, start, windows, rng=secure_generator())
         else:
-            rng = np.random.default_rng((seed, task.round, task.attempt, partition))
-            update = train_without_privacy(plan.model, start, windows, local, rng)
-        encode = release if privacy.protects_subjects else release_without_noise
+            rng = np.random.default_rng((work.seed, task.round, task.attempt, partition))
+            update = train_without_privacy(plan.model, start, windows, work.local, rng)
+        encode = release if work.privacy.protects_subjects else release_without_noise
         encoded = encode(update, plan, task.round, secure_generator())
         reply = Reply(task.round, task.attempt, ReplyCode.OK, encoded)
         return Message(reply_content(reply), reply_to=message)
 
     return app
-
-
-def _windows_file(directory: Path, partition: int) -> Path:
-    return directory / f"windows-{partition}.npy"
 
 
 def _run_flower(server: ServerApp, client: ClientApp, *, clients: int, processes: int) -> None:

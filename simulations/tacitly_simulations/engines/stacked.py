@@ -1,0 +1,344 @@
+"""Clipped gradient sums of many clients at once, each client with parameters of its own.
+
+The same function of each client's records as `tacitly_client.training.gradient`, which is the
+oracle in the tests; read its docstring for the mathematics. What differs is that every tensor has
+the clients as its first dimension, so that one call serves them all: a client's own batch is too
+small for a matrix product to be worth its call. Arrays are [clients, time, batch, ...], so that a
+client's activations lie together and its weight sums are one product each.
+
+Everything large lives in buffers that are used again and again: fresh memory costs a page fault
+for each 4 KiB, and those cost as much as the arithmetic. No loss is computed: nothing in a round
+needs it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from tacitly_client.training.gradient import (
+    EMBEDDING,
+    INPUT_BIAS,
+    INPUT_WEIGHT,
+    OUTPUT_BIAS,
+    OUTPUT_WEIGHT,
+    RECURRENT_BIAS,
+    RECURRENT_WEIGHT,
+    clipped_gradient_sum,
+)
+from tacitly_common.vocabulary import START
+
+_GRU: Final = frozenset({INPUT_WEIGHT, RECURRENT_WEIGHT, INPUT_BIAS, RECURRENT_BIAS})
+
+
+@dataclass(slots=True)
+class Buffers:
+    """Memory by name, which only grows. One computation at a time may use it."""
+
+    _flat: dict[str, Tensor] = field(default_factory=dict)
+
+    def take(self, name: str, *shape: int) -> Tensor:
+        """A contiguous float32 tensor of this shape, not initialised; the last one is gone."""
+        size = prod(shape)
+        flat = self._flat.get(name)
+        if flat is None or flat.numel() < size:
+            flat = self._flat[name] = torch.empty(size)
+        return flat[:size].view(shape)
+
+
+@dataclass(frozen=True, slots=True)
+class _Forward:
+    """Activations. Gates in torch's order: reset, update, new."""
+
+    rows: Tensor  # int64[K, T, B]: a token's row in the clients' embeddings, stacked
+    hidden: Tensor  # [K, T + 1, B, H]; hidden[:, 0] = 0
+    gates: Tensor  # [K, T, B, 3H] after their sigmoid, sigmoid and tanh
+    recurrent: Tensor  # [K, T, B, H]: W_hn h + b_hn, what the reset gate multiplies
+    output: Tensor  # [K, T, B, V]: of the record's loss by the logits
+
+
+@dataclass(frozen=True, slots=True)
+class _Flow:
+    """What flows back into the linear maps; `gates` is [K, T, B, 4H]: new, reset, update, new."""
+
+    output: Tensor
+    gates: Tensor | None
+    embedded: Tensor | None  # [K, T, B, E]
+
+
+def clipped_gradient_sums(
+    parameters: Mapping[str, Tensor],
+    windows: Tensor,
+    *,
+    trainable: frozenset[str],
+    clip_norm: float | None,
+    buffers: Buffers,
+) -> dict[str, Tensor]:
+    """For each client the sum over its records of their clipped gradients: [clients, ...] each.
+
+    `parameters` are [clients, ...] and contiguous, `windows` int64[clients, batch, time + 1]. A
+    row of START alone is padding: it adds exactly nothing. Otherwise as `clipped_gradient_sum`,
+    client by client: a record whose norm is NaN or infinite counts as zero where there is a clip.
+    The result lies in `buffers`: it is good until the next call.
+    """
+    clients, batch, _ = windows.shape
+    if clients == 0 or batch == 0:
+        return {name: torch.zeros_like(parameters[name]) for name in trainable}
+    with torch.no_grad():
+        forward = _forward(parameters, windows, buffers)
+        flow = _backward(parameters, forward, trainable, buffers)
+        if clip_norm is not None:
+            squares = _squared_norms(parameters, forward, flow, trainable, buffers)
+            if not torch.isfinite(squares).all():
+                return _one_by_one(parameters, windows, trainable, clip_norm)
+            factors = (clip_norm / squares.clamp_min(0).sqrt()).clamp_max(1.0)
+            for part in (flow.output, flow.gates, flow.embedded):
+                if part is not None:
+                    part.mul_(factors[:, None, :, None])
+        return _weight_sums(parameters, forward, flow, trainable, buffers)
+
+
+def _one_by_one(
+    parameters: Mapping[str, Tensor],
+    windows: Tensor,
+    trainable: frozenset[str],
+    clip_norm: float,
+) -> dict[str, Tensor]:
+    """By the device's own code, which leaves out what is not finite."""
+    each = [
+        clipped_gradient_sum(
+            {name: tensor[client] for name, tensor in parameters.items()},
+            windows[client],
+            trainable=trainable,
+            clip_norm=clip_norm,
+        ).gradients
+        for client in range(len(windows))
+    ]
+    return {name: torch.stack([gradients[name] for gradients in each]) for name in trainable}
+
+
+def _forward(parameters: Mapping[str, Tensor], windows: Tensor, buffers: Buffers) -> _Forward:
+    clients, batch, length = windows.shape
+    time = length - 1
+    vocabulary = parameters[EMBEDDING].shape[1]
+    size = parameters[RECURRENT_WEIGHT].shape[2]
+
+    recurrent_bias = parameters[RECURRENT_BIAS]
+    # The recurrent biases of reset and update are added once a token, not once a step.
+    folded = parameters[INPUT_BIAS].clone()
+    folded[:, : 2 * size] += recurrent_bias[:, : 2 * size]
+    table = torch.baddbmm(
+        folded.unsqueeze(1),
+        parameters[EMBEDDING],
+        parameters[INPUT_WEIGHT].transpose(1, 2),
+        out=buffers.take("table", clients, vocabulary, 3 * size),
+    )
+    offsets = torch.arange(0, clients * vocabulary, vocabulary).view(clients, 1, 1)
+    rows = (windows[:, :, :-1] + offsets).transpose(1, 2).contiguous()
+    gates = buffers.take("gates", clients, time, batch, 3 * size)
+    torch.index_select(table.view(-1, 3 * size), 0, rows.view(-1), out=gates.view(-1, 3 * size))
+
+    hidden = buffers.take("hidden", clients, time + 1, batch, size)
+    hidden[:, 0] = 0
+    recurrent = buffers.take("recurrent", clients, time, batch, size)
+    product = buffers.take("product", clients, batch, 3 * size)
+    # Contiguous in and out, or the products of the clients are made one by one.
+    weight = buffers.take("weight", clients, size, 3 * size)
+    weight.copy_(parameters[RECURRENT_WEIGHT].transpose(1, 2))
+    new_bias = recurrent_bias[:, None, 2 * size :]
+    to_reset_update, to_new = product[:, :, : 2 * size], product[:, :, 2 * size :]
+    # The views are made once, not once per step: at this size the calls cost as much as the work.
+    steps = zip(
+        hidden[:, :-1].unbind(1),
+        hidden[:, 1:].unbind(1),
+        recurrent.unbind(1),
+        gates[..., : 2 * size].unbind(1),
+        gates[..., :size].unbind(1),
+        gates[..., size : 2 * size].unbind(1),
+        gates[..., 2 * size :].unbind(1),
+        strict=True,
+    )
+    for before, after, kept, ru, r, u, n in steps:
+        torch.bmm(before, weight, out=product)
+        ru.add_(to_reset_update).sigmoid_()
+        torch.add(to_new, new_bias, out=kept)
+        n.addcmul_(r, kept).tanh_()
+        torch.lerp(n, before, u, out=after)
+
+    output = buffers.take("output", clients, time * batch, vocabulary)
+    torch.baddbmm(
+        parameters[OUTPUT_BIAS].unsqueeze(1),
+        hidden[:, 1:].flatten(1, 2),
+        parameters[OUTPUT_WEIGHT].transpose(1, 2),
+        out=output,
+    )
+    torch.softmax(output, 2, out=output)
+    targets = windows[:, :, 1:].transpose(1, 2).reshape(clients, time * batch, 1)
+    output.scatter_add_(2, targets, output.new_full((1, 1, 1), -1.0).expand_as(targets))
+    output.mul_((targets != START).float() / time)
+    return _Forward(rows, hidden, gates, recurrent, output.view(clients, time, batch, -1))
+
+
+def _backward(
+    parameters: Mapping[str, Tensor],
+    forward: _Forward,
+    trainable: frozenset[str],
+    buffers: Buffers,
+) -> _Flow:
+    if not trainable & (_GRU | {EMBEDDING}):
+        return _Flow(forward.output, None, None)
+    clients, time, batch = forward.rows.shape
+    size = forward.hidden.shape[3]
+    through = buffers.take("through", clients, time, batch, size)
+    torch.bmm(
+        forward.output.flatten(1, 2), parameters[OUTPUT_WEIGHT], out=through.view(clients, -1, size)
+    )
+    flow = buffers.take("flow", clients, time, batch, 4 * size)
+    arriving = buffers.take("arriving", clients, batch, size).zero_()
+    part = buffers.take("part", clients, batch, size)
+    weight = parameters[RECURRENT_WEIGHT]
+    steps = zip(
+        through.unbind(1),
+        forward.hidden[:, :-1].unbind(1),
+        forward.recurrent.unbind(1),
+        *(gate.unbind(1) for gate in forward.gates.chunk(3, dim=3)),
+        *(block.unbind(1) for block in flow.chunk(4, dim=3)),
+        flow[..., size:].unbind(1),
+        strict=True,
+    )
+    tanh_backward, sigmoid_backward = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward
+    for arrives, before, kept, r, u, n, at_new, at_reset, at_update, at_kept, back in reversed(
+        list(steps)
+    ):
+        arriving.add_(arrives)
+        torch.addcmul(arriving, arriving, u, value=-1, out=part)
+        tanh_backward(part, n, grad_input=at_new)
+        torch.mul(at_new, r, out=at_kept)
+        torch.mul(at_new, kept, out=part)
+        sigmoid_backward(part, r, grad_input=at_reset)
+        torch.sub(before, n, out=part).mul_(arriving)
+        sigmoid_backward(part, u, grad_input=at_update)
+        arriving.mul_(u).baddbmm_(back, weight)
+
+    embedded = None
+    if EMBEDDING in trainable:
+        embedding = parameters[EMBEDDING].shape[2]
+        embedded = buffers.take("embedded", clients, time, batch, embedding)
+        torch.bmm(
+            flow[..., : 3 * size].flatten(1, 2),
+            _new_first(parameters[INPUT_WEIGHT]),
+            out=embedded.view(clients, -1, embedding),
+        )
+    return _Flow(forward.output, flow, embedded)
+
+
+def _squared_norms(
+    parameters: Mapping[str, Tensor],
+    forward: _Forward,
+    flow: _Flow,
+    trainable: frozenset[str],
+    buffers: Buffers,
+) -> Tensor:
+    """|g_i|^2 over the trainable tensors, float32[clients, batch]."""
+    size = forward.hidden.shape[3]
+    clients, time, batch = forward.rows.shape
+    total = torch.zeros(clients, batch)
+    hidden = None
+    if trainable & {OUTPUT_WEIGHT, RECURRENT_WEIGHT}:
+        hidden = _gram(forward.hidden, "hidden", buffers)
+
+    def add_linear(inputs: Tensor | None, outputs: Tensor, weight: str, bias: str) -> None:
+        if bias in trainable:
+            total.add_(outputs.sum((2, 3)))
+        if weight in trainable and inputs is not None:
+            total.add_(outputs.mul_(inputs).sum((2, 3)))
+
+    if trainable & {OUTPUT_WEIGHT, OUTPUT_BIAS}:
+        after = None if hidden is None else hidden[..., 1:, 1:]
+        add_linear(after, _gram(flow.output, "output", buffers), OUTPUT_WEIGHT, OUTPUT_BIAS)
+    if flow.gates is not None and trainable & _GRU:
+        shared = _gram(flow.gates[..., size : 3 * size], "shared", buffers)
+        if trainable & {RECURRENT_WEIGHT, RECURRENT_BIAS}:
+            before = None if hidden is None else hidden[..., :-1, :-1]
+            outputs = _gram(flow.gates[..., 3 * size :], "output", buffers).add_(shared)
+            add_linear(before, outputs, RECURRENT_WEIGHT, RECURRENT_BIAS)
+        if trainable & {INPUT_WEIGHT, INPUT_BIAS}:
+            vectors = _embedded(parameters, forward, buffers).view(clients, time, batch, -1)
+            inputs = _gram(vectors, "hidden", buffers)
+            outputs = _gram(flow.gates[..., :size], "output", buffers).add_(shared)
+            add_linear(inputs, outputs, INPUT_WEIGHT, INPUT_BIAS)
+    if flow.embedded is not None:
+        rows = forward.rows.transpose(1, 2)
+        same_token = rows.unsqueeze(3) == rows.unsqueeze(2)
+        total.add_(_gram(flow.embedded, "output", buffers).mul_(same_token).sum((2, 3)))
+    return total
+
+
+def _weight_sums(
+    parameters: Mapping[str, Tensor],
+    forward: _Forward,
+    flow: _Flow,
+    trainable: frozenset[str],
+    buffers: Buffers,
+) -> dict[str, Tensor]:
+    """sum_{i,t} b_it a_it' for each client and trainable tensor."""
+    size = forward.hidden.shape[3]
+    sums = {
+        name: buffers.take(f"sum of {name}", *parameters[name].shape) for name in sorted(trainable)
+    }
+    output = flow.output.flatten(1, 2)
+    if OUTPUT_WEIGHT in trainable:
+        after = forward.hidden[:, 1:].flatten(1, 2)
+        torch.bmm(output.transpose(1, 2), after, out=sums[OUTPUT_WEIGHT])
+    if OUTPUT_BIAS in trainable:
+        torch.sum(output, 1, out=sums[OUTPUT_BIAS])
+    if flow.gates is not None:
+        gates = flow.gates.flatten(1, 2)
+        if RECURRENT_WEIGHT in trainable:
+            before = forward.hidden[:, :-1].flatten(1, 2)
+            torch.bmm(gates[:, :, size:].transpose(1, 2), before, out=sums[RECURRENT_WEIGHT])
+        if INPUT_WEIGHT in trainable:
+            embedded = _embedded(parameters, forward, buffers).view(*gates.shape[:2], -1)
+            into_input = gates[:, :, : 3 * size].transpose(1, 2)
+            sums[INPUT_WEIGHT].copy_(_new_last(torch.bmm(into_input, embedded)))
+        if trainable & {INPUT_BIAS, RECURRENT_BIAS}:
+            bias = gates.sum(1)
+            if RECURRENT_BIAS in trainable:
+                sums[RECURRENT_BIAS].copy_(bias[:, size:])
+            if INPUT_BIAS in trainable:
+                sums[INPUT_BIAS].copy_(_new_last(bias[:, : 3 * size]))
+    if flow.embedded is not None:
+        flat = sums[EMBEDDING].zero_().flatten(0, 1)
+        flat.index_add_(0, forward.rows.view(-1), flow.embedded.flatten(0, 2))
+    return sums
+
+
+def _embedded(parameters: Mapping[str, Tensor], forward: _Forward, buffers: Buffers) -> Tensor:
+    """The embedding of every token: [K x T x B, E]."""
+    table = parameters[EMBEDDING].flatten(0, 1)
+    rows = forward.rows.view(-1)
+    return torch.index_select(table, 0, rows, out=buffers.take("inputs", len(rows), table.shape[1]))
+
+
+def _gram(vectors: Tensor, name: str, buffers: Buffers) -> Tensor:
+    """Inner products over time within each record: [K, T, B, k] -> [K, B, T, T]."""
+    clients, time, batch, width = vectors.shape
+    by_record = buffers.take("by record", clients, batch, time, width)
+    by_record.copy_(vectors.transpose(1, 2))
+    flat = by_record.view(-1, time, width)
+    gram = buffers.take(f"gram {name}", clients, batch, time, time)
+    torch.bmm(flat, flat.transpose(1, 2), out=gram.view(-1, time, time))
+    return gram
+
+
+def _new_first(gates: Tensor) -> Tensor:
+    """[K, 3H, ...]: rows (reset, update, new) -> (new, reset, update), the order of `_Flow`."""
+    return gates.roll(gates.shape[1] // 3, dims=1)
+
+
+def _new_last(gates: Tensor) -> Tensor:
+    """The inverse of `_new_first`."""
+    return gates.roll(-(gates.shape[1] // 3), dims=1)

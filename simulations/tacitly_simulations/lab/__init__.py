@@ -1,0 +1,1 @@
+"""The simulation lab: studies described in TOML, run on either engine, reported."""

@@ -1,0 +1,114 @@
+"""What `tacitly-sim run STUDY.toml`, `report` and `list` do and print."""
+
+from pathlib import Path
+
+import click
+import msgspec
+
+from tacitly_simulations.datasets import DATASETS
+from tacitly_simulations.lab.description import Engine, StudyError, read_study
+from tacitly_simulations.lab.results import means
+from tacitly_simulations.lab.run import Results, read_results, run_study
+from tacitly_simulations.population import FAMILIES
+
+
+def run_file(
+    path: Path, data_dir: Path | None, out: Path | None, *, processes: int, form: str
+) -> None:
+    """Run the study in `path`, or what is left of it, and print its results."""
+    study = read_study(path)
+    if data_dir is not None:
+        data = msgspec.structs.replace(study.data, directory=str(data_dir))
+        study = msgspec.structs.replace(study, data=data)
+    out = out or Path("out/studies") / study.name
+
+    def progress(line: str) -> None:
+        click.echo(line, err=True)
+
+    results = run_study(study, out, processes=processes, progress=progress)
+    _print(results, form)
+    progress(f"{out / 'report.html'}, {out / 'results.parquet'}")
+
+
+def show(folder: Path, *, form: str) -> None:
+    """Print the finished points of a study, and write its report anew.
+
+    Raises:
+        StudyError: no study, or no point of it is finished.
+    """
+    results = read_results(folder)
+    if not results.rows:
+        raise StudyError(f"{folder}: no point is finished yet; run the study on")
+    from tacitly_simulations.lab.report import write_report
+
+    path = write_report(folder, results)
+    _print(results, form)
+    click.echo(path, err=True)
+
+
+def list_all(studies: Path, *, form: str) -> None:
+    """Data sets, engines, and the studies below `studies`."""
+    begun = []
+    for file in sorted(studies.glob("*/study.json")):
+        results = read_results(file.parent)
+        begun.append(
+            {
+                "study": results.study,
+                "folder": str(file.parent),
+                "finished": len(results.rows),
+                "points": results.points,
+            }
+        )
+    document = {
+        "schema_version": 1,
+        "data": [
+            {"name": name, "families": [str(family) for family in FAMILIES[name]]}
+            for name in DATASETS
+        ],
+        "engines": [str(engine) for engine in Engine],
+        "studies": begun,
+    }
+    if form == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(document)).decode())
+        return
+    for name in DATASETS:
+        click.echo(f"data    {name} ({', '.join(FAMILIES[name])})")
+    for engine in Engine:
+        click.echo(f"engine  {engine}")
+    for study in begun:
+        click.echo(
+            f"study   {study['study']}: {study['finished']} of {study['points']} points, "
+            f"{study['folder']}"
+        )
+
+
+def _print(results: Results, form: str) -> None:
+    if form == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    averaged = means(results.rows)
+    table = Table(title=f"{results.study}: {len(results.rows)} of {results.points} points")
+    axes = list(averaged[0].axes)
+    for axis in axes:
+        table.add_column(axis.partition(".")[2])
+    for name in ("top-1", "top-3", "perplexity", "worst tenth"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for mean in averaged:
+        shares = []
+        for figure in ("top1", "top3", "top1_worst_decile"):
+            value, deviation = mean.of(figure)
+            shares.append(f"{100 * value:.1f} ± {100 * deviation:.1f} %")
+        table.add_row(
+            *mean.axes.values(),
+            *shares[:2],
+            f"{mean.of('perplexity')[0]:.2f}",
+            shares[2],
+        )
+    first = results.rows[0]
+    table.caption = f"{first.data}: {first.persons} recorded persons"
+    if any(row.resampled for row in results.rows):
+        table.caption += "; clients beyond them are resampled from them"
+    Console().print(table)

@@ -1,0 +1,301 @@
+"""A study as its author writes it: one TOML file, and the points it asks for.
+
+    study = read_study(path)        # StudyError names the field and the fix
+    for point in study.points(): ...
+
+A sweep axis names a field, "plan.epsilon", and the values it takes; points are the product of all
+axes and seeds. Whatever a point needs is in its `Point`, so its `key` names its result.
+"""
+
+import difflib
+import hashlib
+import itertools
+import math
+import re
+import tomllib
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tacitly_client.training.baseline import PlainSettings
+from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.validation import in_range, positive, short_name
+from tacitly_simulations.datasets import DATASETS
+from tacitly_simulations.engines.availability import Availability
+from tacitly_simulations.study_settings import Start
+
+_PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN: Final = re.compile(r"unknown field `(?P<name>[^`]*)`")
+_MOST_POINTS: Final = 10_000
+
+
+class StudyError(TacitlyError, ValueError):
+    """A study's file cannot be used; the message names the field and the fix."""
+
+    exit_code = 2
+
+
+class Engine(StrEnum):
+    """What runs the rounds."""
+
+    BATCHED = "batched"
+    FLOWER = "flower"
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A section of the file."""
+
+
+class DataPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose interaction is learned. `directory` is relative to the study's file."""
+
+    name: str
+    directory: str = ""
+    persons: int | None = None
+    least_tokens: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name not in DATASETS:
+            raise ValidationError(f"name must be one of {', '.join(DATASETS)}, got {self.name!r}")
+        if self.persons is not None:
+            in_range(2, 1_000_000, persons=self.persons)
+        if self.least_tokens is not None:
+            in_range(5, 1_000_000_000, least_tokens=self.least_tokens)
+
+
+class PopulationPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many clients there are: the recorded persons, beyond them resampled ones."""
+
+    clients: int | None = None
+    online: float = 1.0
+    diurnal: bool = False
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.clients is not None:
+            in_range(2, 1_000_000, clients=self.clients)
+        self.availability()
+
+    def availability(self) -> Availability:
+        """Who is there for a round."""
+        return Availability(online=self.online, diurnal=self.diurnal, dropout=self.dropout)
+
+
+class ModelPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`train` names the tensors that train; all if empty."""
+
+    embedding: int = 32
+    hidden: int = 128
+    train: tuple[str, ...] = ()
+    start: Start = Start.RANDOM
+
+
+class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The campaign. `epsilon = "none"`: no subject-level noise; `clip_norm = "none"`: no clip.
+
+    `cohort` is everybody and `participations` one for each round, if left out.
+    """
+
+    rounds: int = 10
+    cohort: int | None = None
+    participations: int | None = None
+    minimum_gap_rounds: int = 0
+    epsilon: float | Literal["none"] = "none"
+    clip_norm: float | Literal["none"] = 1.0
+    record_level: bool = False
+    optimizer: str = "momentum"
+    learning_rate: float = 1.0
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        in_range(1, 10_000, rounds=self.rounds)
+        in_range(0, 10_000, minimum_gap_rounds=self.minimum_gap_rounds)
+        if self.epsilon != "none":
+            positive(epsilon=self.epsilon)
+        if self.clip_norm != "none":
+            positive(clip_norm=self.clip_norm)
+        positive(learning_rate=self.learning_rate)
+        in_range(0, 0.999, momentum=self.momentum)
+        if self.cohort is not None:
+            in_range(2, 1_000_000, cohort=self.cohort)
+        if self.participations is not None:
+            in_range(1, self.rounds, participations=self.participations)
+        if self.optimizer not in ("sgd", "momentum", "adam"):
+            raise ValidationError(f"optimizer must be sgd, momentum or adam, got {self.optimizer}")
+        if self.epsilon != math.inf and self.clip_norm == math.inf:
+            raise ValidationError(
+                "clip_norm must be finite where epsilon is; noise is scaled to it"
+            )
+
+
+class LocalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a client trains where the record level is off. `proximal` is FedProx's μ."""
+
+    window_tokens: int = 48
+    epochs: int = 1
+    batch_windows: int = 16
+    learning_rate: float = 0.5
+    momentum: float = 0.9
+    proximal: float = 0.0
+
+    def __post_init__(self) -> None:
+        in_range(2, 1_024, window_tokens=self.window_tokens)
+        self.settings()
+
+    def settings(self) -> PlainSettings:
+        """For the engines."""
+        return PlainSettings(
+            epochs=self.epochs,
+            batch_windows=self.batch_windows,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+            proximal=self.proximal,
+        )
+
+
+class RecordPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """DP-SGD inside the device, where the plan turns it on."""
+
+    max_windows: int = 400
+    sample_rate: float = 0.1
+    steps: int = 20
+    noise_multiplier: float = 1.0
+    clip_norm: float = 0.5
+    learning_rate: float = 0.2
+
+
+class Point(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One run: a setting and a seed. `axes` are the swept fields and their values here."""
+
+    engine: Engine
+    seed: int
+    data: DataPart
+    population: PopulationPart
+    model: ModelPart
+    plan: PlanPart
+    local: LocalPart
+    record: RecordPart
+    axes: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Names this point's result: a hash of everything but where the data lie."""
+        data = msgspec.structs.replace(self.data, directory="")
+        document = msgspec.structs.replace(self, data=data)
+        return hashlib.sha256(msgspec.json.encode(document, order="sorted")).hexdigest()[:16]
+
+    @property
+    def label(self) -> str:
+        """The swept values in words."""
+        parts = [f"{name.partition('.')[2]} {shown(value)}" for name, value in self.axes.items()]
+        return ", ".join([*parts, f"seed {self.seed}"])
+
+
+class Study(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    name: str
+    data: DataPart
+    engine: Engine = Engine.BATCHED
+    seeds: tuple[int, ...] = (1,)
+    population: PopulationPart = PopulationPart()
+    model: ModelPart = ModelPart()
+    plan: PlanPart = PlanPart()
+    local: LocalPart = LocalPart()
+    record: RecordPart = RecordPart()
+    sweep: dict[str, list[Any]] = {}
+
+    def __post_init__(self) -> None:
+        short_name(name=self.name)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValidationError(f"seeds must be different numbers, got {list(self.seeds)}")
+        for seed in self.seeds:
+            in_range(0, 2**32 - 1, seeds=seed)
+        for axis, values in self.sweep.items():
+            section, _, name = axis.partition(".")
+            part = getattr(self, section, None)
+            if not isinstance(part, Part) or name not in part.__struct_fields__:
+                raise ValidationError(
+                    f'sweep names {axis!r:.80}, which is no field; write "section.field", '
+                    'as in "plan.epsilon"'
+                )
+            if not values:
+                raise ValidationError(f"sweep gives {axis!r} no values; give one or more")
+        count = math.prod(map(len, self.sweep.values())) * len(self.seeds)
+        if count > _MOST_POINTS:
+            raise ValidationError(f"sweep asks for {count} points; at most {_MOST_POINTS} will do")
+        for _ in self.points():
+            pass
+
+    def points(self) -> Iterator[Point]:
+        """Every point, seeds fastest."""
+        sections = ("data", "population", "model", "plan", "local", "record")
+        for values in itertools.product(*self.sweep.values()):
+            axes = dict(zip(self.sweep, values, strict=True))
+            parts = {name: msgspec.to_builtins(getattr(self, name)) for name in sections}
+            for axis, value in axes.items():
+                section, _, name = axis.partition(".")
+                parts[section][name] = value
+            for seed in self.seeds:
+                document = {"engine": self.engine, "seed": seed, "axes": axes, **parts}
+                try:
+                    yield msgspec.convert(document, Point)
+                except msgspec.ValidationError as error:
+                    raise ValidationError(f"sweep: {_explained(error)}") from None
+
+
+def read_study(path: Path) -> Study:
+    """The study in a file; `data.directory` made absolute.
+
+    Raises:
+        StudyError: it cannot be read, is no TOML, or a field is wrong.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path}: {error.strerror}; name an existing study") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: not TOML: {error}; see docs/simulations.md") from None
+    try:
+        study = msgspec.convert(document, Study)
+    except msgspec.ValidationError as error:
+        raise StudyError(f"{path}: {_explained(error)}") from None
+    directory = str(path.parent / study.data.directory) if study.data.directory else ""
+    return msgspec.structs.replace(
+        study, data=msgspec.structs.replace(study.data, directory=directory)
+    )
+
+
+def shown(value: object) -> str:
+    """A swept value for people."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple):
+        return "+".join(map(str, value)) or "all"
+    return str(value)
+
+
+def _explained(error: msgspec.ValidationError) -> str:
+    """msgspec's message with the field first, and the nearest field where one is unknown."""
+    found = _PLACE.match(str(error))
+    what, place = (found["what"], found["place"]) if found else (str(error), None)
+    where = place or "the study"
+    unknown = _UNKNOWN.search(what)
+    if unknown:
+        kinds: dict[str, type[msgspec.Struct]] = {
+            "data": DataPart,
+            "population": PopulationPart,
+            "model": ModelPart,
+            "plan": PlanPart,
+            "local": LocalPart,
+            "record": RecordPart,
+        }
+        fields = kinds.get(where, Study).__struct_fields__
+        near = difflib.get_close_matches(unknown["name"], fields, n=1)
+        fix = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(fields)}"
+        return f"{where} has no field {unknown['name']!r}; {fix}"
+    what = what.replace("Object missing required field", "missing field")
+    return f"{where}: {what[:1].lower()}{what[1:]}"
