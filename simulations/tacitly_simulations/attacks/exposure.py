@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from tacitly_client.training.local import PlainSettings
+from tacitly_client.training.baseline import PlainSettings
 from tacitly_client.training.windows import training_windows
 from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.campaign import CampaignPlan

@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from tacitly_client.training.baseline import PlainSettings
 from tacitly_client.training.gradient import EMBEDDING, OUTPUT_BIAS
-from tacitly_client.training.local import PlainSettings, train_without_privacy
+from tacitly_client.training.local import train_without_privacy
 from tacitly_client.training.windows import training_windows
 from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.campaign import CampaignPlan

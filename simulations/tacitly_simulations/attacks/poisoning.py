@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tacitly_client.training.local import PlainSettings, train_without_privacy
+from tacitly_client.training.baseline import PlainSettings
+from tacitly_client.training.local import train_without_privacy
 from tacitly_client.training.windows import split_by_time, training_windows
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.evaluation import evaluate
