@@ -1,5 +1,6 @@
 """Canary exposure: what it measures, and that noise takes it away."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ def test_unseen_secrets_have_the_exposure_of_chance() -> None:
 
 
 def test_without_privacy_a_secret_typed_64_times_is_exposed(report: tuple[Report, Path]) -> None:
+    assert json.loads(report[0].to_json())["attack"] == "exposure"
     rows = {row.case: row for row in report[0].rows}
     assert rows["unprotected, typed 64"].figures["median bits"] > 6
     assert rows["unprotected, never typed"].figures["p seen = unseen"] < 0.05

@@ -1,5 +1,6 @@
 """Poisoning, gradient inversion and membership inference: what each measures, on little data."""
 
+import json
 from decimal import Decimal
 
 import numpy as np
@@ -50,6 +51,7 @@ def test_the_largest_push_passes_the_servers_check_and_more_does_not(masked: boo
 def test_hostile_devices_harm_the_model_and_refused_ones_only_themselves() -> None:
     settings = PoisoningSettings(shares=(0.25,), persons=8, events=300, rounds=2)
     report = run_poisoning(settings, source=None, seed=1, progress=ignore)
+    assert json.loads(report.to_json())["attack"] == "poisoning"
     figures = {row.case: row.figures for row in report.rows}
     alone = figures["plain, nobody"]["bits a token"]
     assert figures["plain, 25%, largest"]["bits a token"] > 1 + alone
@@ -62,6 +64,7 @@ def test_hostile_devices_harm_the_model_and_refused_ones_only_themselves() -> No
 def test_an_unprotected_update_gives_its_tokens_away_and_masks_do_not() -> None:
     settings = InversionSettings(persons=6, windows=2)
     report = run_inversion(settings, source=None, seed=1, progress=ignore)
+    assert json.loads(report.to_json())["attack"] == "inversion"
     figures = {row.case: row.figures for row in report.rows}
     assert figures["unprotected"] == {"precision %": 100.0, "counts %": 100.0}
     assert figures["clipped"]["precision %"] > 99
@@ -86,7 +89,9 @@ def test_a_person_without_shadows_is_not_accused() -> None:
 
 def test_membership_shows_without_privacy_and_not_at_epsilon_4() -> None:
     settings = MembershipSettings(persons=4, models=12, events=200, rounds=4)
-    rows = run_membership(settings, source=None, seed=1, progress=ignore).rows
+    report = run_membership(settings, source=None, seed=1, progress=ignore)
+    assert json.loads(report.to_json())["attack"] == "membership"
+    rows = report.rows
     assert [row.case for row in rows] == ["unprotected", "clipped", "clipped and noised"]
     assert rows[0].figures["AUC"] > 0.75
     assert not rows[2].refuted

@@ -178,14 +178,14 @@ def hostile_answer(
         largest = 0.999 * encoded_norm_bound(plan)
         norm = {Push.HONEST_SIZE: clip, Push.LARGEST: largest, Push.BEYOND: 10 * largest}[push]
         steps = np.clip(np.rint(direction * norm / plan.grid_step), -_INT32_MAX, _INT32_MAX)
-        return steps.astype(np.int32), norm / clip
+        return steps.astype(np.int32), float(norm / clip)
     if plan.rotates:
         direction = rotate(direction, rotation_seed(plan, round_number))
     half = 2 ** (plan.field_bits - 2) / hostile
     norm = clip if push is Push.HONEST_SIZE else half * plan.grid_step / np.abs(direction).max()
     residues = np.rint(direction * norm / plan.grid_step).astype(np.int64)
     residues &= (1 << plan.field_bits) - 1
-    return residues.astype(np.uint32).view(np.int32), norm / clip
+    return residues.astype(np.uint32).view(np.int32), float(norm / clip)
 
 
 def _campaign(
