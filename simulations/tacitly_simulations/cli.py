@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 
 from tacitly_common.command import run_command
+from tacitly_simulations.attack_cli import attack
 
 if TYPE_CHECKING:
     from tacitly_simulations.assist_study import AssistReport
@@ -23,6 +24,9 @@ _POSITIVE: Final = click.FloatRange(min=0, min_open=True)
 @click.group()
 def cli() -> None:
     """Evaluate learning and privacy on recorded or synthetic people, on this machine."""
+
+
+cli.add_command(attack)
 
 
 def main() -> None:
