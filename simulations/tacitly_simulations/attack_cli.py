@@ -92,7 +92,7 @@ def audit(
     out: Path | None,
     **options: Any,
 ) -> None:
-    """Bound ε from below by canaries that are in or out by a coin."""
+    """Bound ε from below by canaries, in or out by a coin."""
     from tacitly_simulations.attacks.audit import AuditSettings, Level, run_audit
     from tacitly_simulations.attacks.faults import Fault
 
@@ -127,7 +127,7 @@ def audit(
     help="Of each frequency; half of them, by a coin, take part.",
 )
 @click.option("--events", type=click.IntRange(min=100), default=2_000, show_default=True)
-@click.option("--rounds", type=click.IntRange(1, 1_000), default=30, show_default=True)
+@click.option("--rounds", type=click.IntRange(1, 1_000), default=100, show_default=True)
 @click.option("--private-rounds", type=click.IntRange(1, 1_000), default=10, show_default=True)
 @click.option("--plot", type=click.Path(path_type=Path, dir_okay=False), help="Also draw SVG here.")
 @_common
@@ -140,7 +140,7 @@ def exposure(
     out: Path | None,
     **options: Any,
 ) -> None:
-    """Plant typed secrets in persons' events, and ask the model for them."""
+    """Ask the model for secrets that persons typed."""
     source = _source(data, data_dir)
     from tacitly_simulations.attacks.exposure import ExposureSettings, run_exposure
 
@@ -168,7 +168,7 @@ def exposure(
 def poisoning(
     data: str | None, data_dir: Path | None, seed: int, form: str, out: Path | None, **options: Any
 ) -> None:
-    """Let a share of the cohort push the model back, as far as checks and encoding allow."""
+    """Let hostile devices push the model back."""
     source = _source(data, data_dir)
     from tacitly_simulations.attacks.poisoning import PoisoningSettings, run_poisoning
 
@@ -191,7 +191,7 @@ def poisoning(
 def inversion(
     data: str | None, data_dir: Path | None, seed: int, form: str, out: Path | None, **options: Any
 ) -> None:
-    """Read from one device's update which keys were typed, and how often."""
+    """Read typed keys from one device's update."""
     source = _source(data, data_dir)
     from tacitly_simulations.attacks.inversion import InversionSettings, run_inversion
 
@@ -210,7 +210,7 @@ def inversion(
 def membership(
     data: str | None, data_dir: Path | None, seed: int, form: str, out: Path | None, **options: Any
 ) -> None:
-    """Tell from the released model who took part, by shadow models (LiRA)."""
+    """Tell by shadow models who took part (LiRA)."""
     source = _source(data, data_dir)
     from tacitly_simulations.attacks.membership import MembershipSettings, run_membership
 

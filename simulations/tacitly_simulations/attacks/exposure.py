@@ -54,7 +54,7 @@ class ExposureSettings:
     frequencies: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     persons: int = 8
     events: int = 2_000
-    rounds: int = 30
+    rounds: int = 100
     private_rounds: int = 10
     epsilon: float = 4.0
     confidence: float = 0.95
