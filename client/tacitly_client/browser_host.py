@@ -18,7 +18,7 @@ import msgspec
 
 from tacitly_client.capture.clock import Clock
 from tacitly_client.capture.gate.browsers import PageNote
-from tacitly_common.errors import ValidationError
+from tacitly_common.errors import UNDECODABLE, ValidationError
 
 HOST_NAME: Final = "org.tacitly.agent"
 CHROMIUM_EXTENSION: Final = "pndomndhbcnhpkpkpebmhenhpilhpoda"  # of webextension's key
@@ -114,7 +114,7 @@ def _next(messages: BinaryIO) -> Message | None:
         )
     try:
         return msgspec.json.decode(messages.read(length), type=Message)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         raise ValidationError(
             "the browser sent something else than sensitive and private; install the extension "
             "of this version"

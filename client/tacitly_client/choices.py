@@ -15,7 +15,7 @@ import msgspec
 from tacitly_client.files import only_writer, write_whole
 from tacitly_client.home import AgentHome
 from tacitly_client.redaction import ContentLevel
-from tacitly_common.errors import ValidationError
+from tacitly_common.errors import UNDECODABLE, ValidationError
 
 
 class Choices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -127,7 +127,7 @@ def _decoded(path: Path) -> Choices:
         return msgspec.json.decode(path.read_bytes(), type=Choices)
     except FileNotFoundError:
         return Choices()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise ValidationError(
             f"{path} cannot be read, so nothing but counts is stored: {error}; mend it, or remove "
             "it and choose anew"

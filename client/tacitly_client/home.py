@@ -53,7 +53,7 @@ from typing import TypeVar
 
 import msgspec
 
-from tacitly_common.errors import ValidationError
+from tacitly_common.errors import UNDECODABLE, ValidationError
 from tacitly_common.validation import positive, sha256_hex
 
 _T = TypeVar("_T")
@@ -338,5 +338,5 @@ def _read(home: AgentHome, path: Path, kind: type[_T]) -> _T:
             f"{home.root} holds no enrolled agent; run `tacitly-agent enrol INVITATION "
             f"--home {home.root}` first"
         ) from None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise ValidationError(f"{path}: {error}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from tacitly_common.errors import LedgerError
+from tacitly_common.errors import UNDECODABLE, LedgerError
 
 _TIMEOUT_SECONDS = 60.0
 
@@ -36,7 +36,7 @@ def ask_ledger(path: Path) -> LedgerReport:
             check=False,
         )
         return msgspec.json.decode(done.stdout, type=LedgerReport)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         raise LedgerError(done.stderr.decode(errors="replace").strip()[-1_000:]) from None
     except subprocess.TimeoutExpired:
         raise LedgerError(f"{path} was locked for {_TIMEOUT_SECONDS:.0f} s; try again") from None

@@ -11,6 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
+from tacitly_common.errors import UNDECODABLE
+
 _State = TypeVar("_State", bound=msgspec.Struct)
 
 
@@ -49,6 +51,6 @@ def read_live(path: Path, kind: type[_State]) -> _State | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return msgspec.json.decode(file.read(), type=kind)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODABLE):
         pass
     return None

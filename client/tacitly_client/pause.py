@@ -29,6 +29,7 @@ import msgspec
 from tacitly_client.capture.clock import Clock, boot_id
 from tacitly_client.files import only_writer, write_whole
 from tacitly_client.home import AgentHome
+from tacitly_common.errors import UNDECODABLE
 from tacitly_common.validation import positive
 
 _LONGEST_SECONDS: Final = 366 * 86_400.0
@@ -74,7 +75,7 @@ def read_pause(home: AgentHome, clock: Clock) -> PauseState:
         told = msgspec.json.decode(home.pause.read_bytes(), type=Pause)
     except FileNotFoundError:
         return PauseState(paused=False)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+    except (OSError, *UNDECODABLE):
         return PauseState(paused=True)
     now_ns = clock.monotonic_ns()
     # A time that is still to come is from an earlier start that could not be told apart.

@@ -38,7 +38,7 @@ from tacitly_common.accounting.rounded_gaussian import (
     squared_norm_bound,
 )
 from tacitly_common.accounting.subject import epsilon_of, nano_rho_per_participation
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import UNDECODABLE, TacitlyError
 from tacitly_common.mechanisms.field import field_bits, flattened_over
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.secagg.graph import graph_parameters
@@ -567,7 +567,7 @@ def parse_plan(document: bytes, *, source: str = "plan") -> CampaignPlan:
     """
     try:
         return msgspec.json.decode(document, type=CampaignPlan)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise PlanError(f"{source}: {error}") from error
 
 

@@ -36,7 +36,13 @@
 Messages never hold event content.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+import msgspec
+
+# What msgspec raises for bytes that somebody else wrote: not what they should be, no UTF-8, or
+# nested without end.
+UNDECODABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
 class TacitlyError(Exception):

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from cryptography import x509
 
-from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.errors import UNDECODABLE, TacitlyError, ValidationError
 from tacitly_common.validation import host_and_port, in_range, sha256_hex, utc
 
 INVITATION_SCHEMA_VERSION: Final = 1
@@ -77,7 +77,7 @@ def parse_invitation(document: bytes, *, source: str | Path = "invitation") -> I
         raise InvitationError(f"{source} is too large for an invitation; {_REMEDY}")
     try:
         return msgspec.json.decode(document, type=Invitation)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise InvitationError(f"{source} is no invitation: {error}; {_REMEDY}") from None
 
 

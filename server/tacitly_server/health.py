@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 import msgspec
 
-from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.errors import UNDECODABLE, TacitlyError, ValidationError
 from tacitly_server.home import ServerHome
 
 WRITE_SECONDS: Final = 5.0
@@ -87,7 +87,7 @@ def read_status(home: ServerHome) -> Status:
         raise ValidationError(
             f"no server has run in {home.root}; run `tacitly-server up --home {home.root}`"
         ) from None
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise ValidationError(f"{home.status}: {error}; restart `tacitly-server up`") from error
 
 

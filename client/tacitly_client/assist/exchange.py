@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, TypeVar
 import msgspec
 
 from tacitly_client.local_socket import SocketError, connect
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import UNDECODABLE, TacitlyError
 from tacitly_common.validation import in_range
 
 SUGGEST: Final = b"S"
@@ -88,7 +88,7 @@ def read_line(stream: BinaryIO, kind: type[_Line]) -> _Line | None:
         return None
     try:
         return msgspec.json.decode(line, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise SuggestError(f"a malformed line of {len(line)} bytes; update the agent") from None
 
 

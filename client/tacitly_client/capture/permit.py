@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from tacitly_client.capture.clock import Clock, boot_id
+from tacitly_common.errors import UNDECODABLE
 
 # A heart that beats each 0.2 s may miss two beats. What comes 0.7 s after the last sign of life is
 # never looked at, and capture, which looks each half second at least, deselects soon after.
@@ -73,7 +74,7 @@ class PermitFile:
         """The permission that stands; None if there is none, or no recent sign of life."""
         try:
             beat = self._read()
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        except (OSError, *UNDECODABLE):
             return None
         if beat is None:
             return None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import UNDECODABLE, TacitlyError
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.phases import Phase
 
@@ -122,5 +122,5 @@ def _read_line(line: bytes) -> _Line | None:
     """A line of the journal, None if a power cut tore it."""
     try:
         return msgspec.json.decode(line, type=_Line)
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         return None

@@ -34,7 +34,7 @@ from tacitly_client.training.pipe import (
     read_frame,
     write_frame,
 )
-from tacitly_common.errors import LedgerError, TacitlyError
+from tacitly_common.errors import UNDECODABLE, LedgerError, TacitlyError
 from tacitly_common.wire.codes import ReplyCode
 from tacitly_common.wire.messages import Reply
 
@@ -198,7 +198,7 @@ def ask_vault(vault: Path, *, stopped: Callable[[], bool] = lambda: False) -> Le
             connection.settimeout(_REPORT_SECONDS)
             with connection.makefile("rb") as answer:
                 return msgspec.json.decode(answer.read(), type=LedgerReport)
-    except (SocketError, OSError, msgspec.MsgspecError):
+    except (SocketError, OSError, *UNDECODABLE):
         raise LedgerError(
             "the vault gave no report of the ledger; `tacitly-agent ledger verify` says why"
         ) from None

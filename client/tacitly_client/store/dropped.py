@@ -16,6 +16,7 @@ import msgspec
 
 from tacitly_client.files import write_whole
 from tacitly_client.store.disk import locked, shred
+from tacitly_common.errors import UNDECODABLE
 
 _FILE: Final = "dropped.json"
 
@@ -40,7 +41,7 @@ def read_dropped(store: Path) -> Counts:
     """Every day's counts by rule; none if there is no file, or it is damaged."""
     try:
         return msgspec.json.decode((store / _FILE).read_bytes(), type=Counts)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, *UNDECODABLE):
         return {}
 
 

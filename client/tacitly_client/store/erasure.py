@@ -50,6 +50,7 @@ from tacitly_client.store.segment import (
     seal_anew,
     sealed_to,
 )
+from tacitly_common.errors import UNDECODABLE
 from tacitly_common.events import Event
 
 FRAME_EVENTS: Final = 1_024
@@ -163,7 +164,7 @@ def _read_pending(store: Path) -> _Pending:
         return msgspec.json.decode(path.read_bytes(), type=_Pending)
     except FileNotFoundError:
         return _Pending()
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise StoreError(
             f"{path} is damaged ({error}); remove it and erase again what was to be erased"
         ) from None

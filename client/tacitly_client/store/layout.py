@@ -14,6 +14,7 @@ from tacitly_client.files import write_whole
 from tacitly_client.store.keys import Custody, KeyCustody, custody_for
 from tacitly_client.store.retention import RetentionPolicy
 from tacitly_client.store.segment import StoreError
+from tacitly_common.errors import UNDECODABLE
 from tacitly_common.events import Event
 
 LAYOUT_VERSION: Final = 2
@@ -97,7 +98,7 @@ def read_layout(store: Path) -> Layout:
             f"{store} holds no event store; `tacitly-agent enrol INVITATION` makes one, and "
             "`tacitly-agent status` brings one of an earlier version up to date"
         ) from None
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise StoreError(f"{path} is damaged: {error}") from None
 
 

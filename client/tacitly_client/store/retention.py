@@ -29,6 +29,7 @@ import msgspec
 from tacitly_client.capture.clock import boot_id
 from tacitly_client.files import write_whole
 from tacitly_client.store.days import DAY_NS
+from tacitly_common.errors import UNDECODABLE
 from tacitly_common.validation import positive
 
 AGES_FILE: Final = "ages.json"
@@ -129,7 +130,7 @@ def read_ages(store: Path, at: Instant) -> Ages:
     """A store's clock; begun anew if it is missing or damaged, which keeps events a cap longer."""
     try:
         return msgspec.json.decode((store / AGES_FILE).read_bytes(), type=Ages)
-    except (FileNotFoundError, msgspec.MsgspecError):
+    except (FileNotFoundError, *UNDECODABLE):
         return Ages.begin(at)
 
 

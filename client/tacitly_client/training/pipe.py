@@ -14,7 +14,7 @@ from typing import BinaryIO, Final, TypeVar
 
 import msgspec
 
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import UNDECODABLE, TacitlyError
 from tacitly_common.wire.codes import ReplyCode
 
 # A job that is in the pipe gets done, however late; so none is sent to who cannot begin yet.
@@ -76,7 +76,7 @@ def read_frame(
         header = msgspec.json.decode(
             _read_exactly(stream, _length(prefix, _MAX_HEADER_BYTES)), type=header_type
         )
-    except msgspec.MsgspecError:
+    except UNDECODABLE:
         raise PipeError("malformed frame header") from None
     length = _length(_read_exactly(stream, _LENGTH.size), max_body_bytes)
     return header, _read_exactly(stream, length)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tacitly_common.contract.policy import Policy
 from tacitly_common.contract.signatures import public_hex, public_key_hex, sign, verify
-from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.errors import UNDECODABLE, TacitlyError, ValidationError
 from tacitly_common.validation import in_range, sha256_hex, short_name, utc
 from tacitly_common.wire.codes import ReplyCode
 
@@ -241,7 +241,7 @@ def parse_entry(line: bytes) -> Entry:
     """
     try:
         entry = msgspec.json.decode(line, type=Entry)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise ContractError(ReplyCode.LOG_FORGED, f"not a log entry: {error}") from None
     if entry.to_json() != line:
         raise ContractError(ReplyCode.LOG_FORGED, "the entry is not in canonical form")

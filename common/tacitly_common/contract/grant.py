@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.contract.policy import Policy
 from tacitly_common.contract.signatures import SignatureError, sign, verify
+from tacitly_common.errors import UNDECODABLE
 from tacitly_common.validation import in_range, non_negative, utc
 from tacitly_common.wire.codes import ReplyCode
 
@@ -89,7 +90,7 @@ def parse_grant(document: bytes) -> SignedGrant | None:
         return None
     try:
         return msgspec.json.decode(document, type=SignedGrant)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return None
 
 

@@ -7,6 +7,7 @@ import msgspec
 from tacitly_common.campaign import CLIENT_VERSION, CampaignPlan, Output, PlanError, parse_plan
 from tacitly_common.contract.log import Contract
 from tacitly_common.contract.policy import judge_plan
+from tacitly_common.errors import UNDECODABLE
 from tacitly_common.wire.codes import ReplyCode
 
 
@@ -77,7 +78,7 @@ def _outputs(document: bytes) -> set[str]:
     """What the outputs of a plan that does not parse say, as far as they can be read."""
     try:
         fields = msgspec.json.decode(document, type=dict[str, object])
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         return set()
     outputs = fields.get("outputs")
     return {str(output) for output in outputs} if isinstance(outputs, list) else set()

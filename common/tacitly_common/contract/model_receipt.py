@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.contract.signatures import SignatureError, sign, verify
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import UNDECODABLE, TacitlyError
 from tacitly_common.validation import in_range, sha256_hex, utc
 
 MODEL_RECEIPT_SCHEMA_VERSION: Final = 1
@@ -99,7 +99,7 @@ def check_receipt(document: bytes, plan: CampaignPlan, *, grant_key: str) -> Mod
     """
     try:
         signed = msgspec.json.decode(document[: MOST_RECEIPT_BYTES + 1], type=SignedReceipt)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except UNDECODABLE:
         raise ModelRefusedError("the model's receipt is malformed; fetch it again") from None
     receipt = signed.receipt
     if receipt.plan_hash != plan.hash:

@@ -10,7 +10,7 @@ import msgspec
 
 from tacitly_common.accounting.subject import cap_nano_rho
 from tacitly_common.campaign import CampaignPlan, Level
-from tacitly_common.errors import ValidationError
+from tacitly_common.errors import UNDECODABLE, ValidationError
 from tacitly_common.purposes import Purpose
 from tacitly_common.validation import in_range, positive, probability
 from tacitly_common.wire.codes import ReplyCode
@@ -99,7 +99,7 @@ def parse_policy(document: bytes, *, source: str | Path = "policy") -> Policy:
     """
     try:
         return msgspec.json.decode(document, type=Policy)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise ValidationError(
             f"{source}: {error}; start from `tacitly-officer policy example`"
         ) from None

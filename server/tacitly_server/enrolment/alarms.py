@@ -19,6 +19,8 @@ from pathlib import Path
 
 import msgspec
 
+from tacitly_common.errors import UNDECODABLE
+
 
 class AlarmKind(StrEnum):
     """See the module's table."""
@@ -67,7 +69,7 @@ def read_alarms(path: Path) -> list[Alarm]:
     for line in lines:
         try:
             alarms.append(msgspec.json.decode(line, type=Alarm))
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except UNDECODABLE:
             continue
     return alarms
 

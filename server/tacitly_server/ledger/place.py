@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from tacitly_common.errors import ValidationError
+from tacitly_common.errors import UNDECODABLE, ValidationError
 from tacitly_server.home import ServerHome
 from tacitly_server.ledger.population import PopulationLedger
 from tacitly_server.ledger.witness import Witness
@@ -57,5 +57,5 @@ def _place(home: ServerHome) -> LedgerPlace:
         return LedgerPlace()
     try:
         return msgspec.json.decode(read_private(home.ledger_place), type=LedgerPlace)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise ValidationError(f"{home.ledger_place}: {error}; see docs/ledger.md") from error

@@ -26,7 +26,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, Engine, func, insert, select
 
-from tacitly_common.errors import LedgerError, ValidationError
+from tacitly_common.errors import UNDECODABLE, LedgerError, ValidationError
 from tacitly_common.verify_ledger import (
     GENESIS,
     canonical,
@@ -284,7 +284,7 @@ def _line_problem(line: WitnessLine, public_key: str) -> str | None:
 def _parse(line: bytes, path: Path, number: int | None = None) -> WitnessLine:
     try:
         return msgspec.json.decode(line, type=WitnessLine)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         place = "last line" if number is None else f"line {number}"
         raise LedgerError(f"{path}: {place}: {error}; restore the file") from error
 

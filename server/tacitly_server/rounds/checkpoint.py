@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import UNDECODABLE, TacitlyError
 from tacitly_server.home import CampaignDirectory
 from tacitly_server.private_files import sync_directory
 from tacitly_server.rounds.optimizer import OptimizerState
@@ -121,7 +121,7 @@ def read_checkpoint(path: Path, plan: CampaignPlan) -> Checkpoint:
         raise CheckpointError(f"{path}: damaged (its content does not match its SHA-256)")
     try:
         header = msgspec.json.decode(parts[_HEADER].tobytes(), type=_Header)
-    except (KeyError, msgspec.MsgspecError) as error:
+    except (KeyError, *UNDECODABLE) as error:
         raise CheckpointError(f"{path}: not a checkpoint of this version ({error})") from error
     if header.schema_version != _SCHEMA or header.plan_hash != plan.hash:
         raise CheckpointError(f"{path}: of another plan or version; use the campaign's own")

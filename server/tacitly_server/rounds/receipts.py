@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tacitly_common.errors import TacitlyError
+from tacitly_common.errors import UNDECODABLE, TacitlyError
 from tacitly_server.private_files import sync_directory
 
 
@@ -116,7 +116,7 @@ def read_receipts(path: Path) -> list[Receipt]:
     for number, line in enumerate(lines, start=1):
         try:
             receipts.append(msgspec.json.decode(line, type=Receipt))
-        except msgspec.MsgspecError as error:
+        except UNDECODABLE as error:
             raise ReceiptError(
                 f"{path}, line {number}: {error}; restore the file from a backup or remove the line"
             ) from error

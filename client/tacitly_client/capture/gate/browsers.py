@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from tacitly_client.capture.clock import Clock
+from tacitly_common.errors import UNDECODABLE
 
 _BYTES: Final = 128
 
@@ -85,6 +86,6 @@ def _read(note: Path) -> PageField | None:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
                 return msgspec.json.decode(file.read(), type=PageField)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, *UNDECODABLE):
         pass
     return None
