@@ -43,7 +43,7 @@ from tacitly_common.processes import living_children
 from tacitly_common.wire.codes import ReplyCode
 from x_display import Server, server
 
-KILLS = int(os.environ.get("TACITLY_SIGKILLS", "20"))
+KILLS = int(os.environ.get("TACITLY_SIGKILLS", "12"))
 VICTIMS = (
     *(4 * ["capture"] + 3 * ["vault"] + 3 * ["trainer"]),
     *(2 * ["tray"] + 2 * ["node"] + ["control"] + ["supervisor"]),

@@ -62,7 +62,9 @@ def test_a_damaged_old_key_is_named_and_nothing_is_touched(tmp_path: Path) -> No
 
 def test_capture_says_what_to_do_before_it_was_opened_once(tmp_path: Path) -> None:
     make_former_store(tmp_path, FRAMES)
-    with pytest.raises(StoreError, match="open it once with `tacitly-agent status`"):
+    with pytest.raises(
+        StoreError, match="`tacitly-agent status` brings one of an earlier version up to date"
+    ):
         EventStore.open_to_append(tmp_path)
 
 

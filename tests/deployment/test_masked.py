@@ -22,7 +22,7 @@ from tacitly_server.rounds import optimizer
 from tacitly_server.rounds.receipts import Outcome, model_sha256, read_receipts
 from tacitly_simulations.demo.deployment import Agent, Deployment
 
-ROUNDS = 2
+ROUNDS = 1
 NAMES = ("ada", "bea")
 
 
