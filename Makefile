@@ -8,9 +8,9 @@ CAPTURE ?=
 demo: install
 	$(BIN)/tacitly-sim demo --out out/demo $(if $(DATA),--data-dir $(DATA)) $(if $(CAPTURE),--capture)
 
-# A worker more than two cores, a file to a worker: much of the time is spent waiting for real processes.
+# Two workers a core on the smallest machine, a file to a worker: much of the time is spent waiting for real processes.
 test: install lint
-	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 # Twenty minutes; on a machine that does nothing else.
 bench: install
