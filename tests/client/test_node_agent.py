@@ -216,6 +216,23 @@ def test_the_process_holds_no_torch_stays_small_and_ends_on_sigterm(site: Site) 
         eventually(lambda: site.superlink.status(device.node_id) == "online")
 
 
+def test_it_is_off_the_wire_while_its_device_is_not_enrolled(site: Site) -> None:
+    """Under a service manager: nobody else ends it, or starts it again."""
+    device = site.device()
+    enrolment, aside = device.home.enrolment, device.home.root / "aside"
+    with agent_process(device.home) as process:
+        eventually(lambda: site.superlink.status(device.node_id) == "online")
+        enrolment.rename(aside)  # what `withdraw` does, and enrolling again
+        eventually(lambda: site.superlink.status(device.node_id) == "offline")
+        assert process.poll() is None
+        aside.rename(enrolment)
+        eventually(lambda: site.superlink.status(device.node_id) == "online")
+        enrolment.rename(aside)
+        eventually(lambda: site.superlink.status(device.node_id) == "offline")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+
 def test_a_killed_agent_comes_back_at_once(site: Site, drive: Drive) -> None:
     """Stock Flower answers 412 for up to two heartbeats and its SuperNode exits."""
     device = site.device(heartbeat_seconds=600)

@@ -46,7 +46,7 @@ from tacitly_client.node.policy import Agreement, judge_offer, judge_task, namea
 from tacitly_client.node.refresher import Refresher
 from tacitly_client.node.transport import FleetError, ServerClock, WithdrawnError
 from tacitly_client.node.vault_link import TrainerLink, ask_vault
-from tacitly_client.processes import only_process, stop_on_signals
+from tacitly_client.processes import only_process
 from tacitly_client.training.pipe import Job
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
@@ -79,7 +79,7 @@ def run_agent(
     home: AgentHome,
     settings: AgentSettings,
     *,
-    stop: threading.Event | None = None,
+    stop: threading.Event,
     clock: ServerClock | None = None,
     now: Callable[[], datetime] = _utc_now,
 ) -> None:
@@ -88,16 +88,13 @@ def run_agent(
     Args:
         home: an enrolled agent's directory.
         settings: where the server is, how often to ask.
-        stop: set it to end cleanly; if None, SIGTERM and SIGINT do.
+        stop: set it to end cleanly.
         clock: the server's clock as this device learns it.
         now: this device's own clock, which alone says when plans and grants end.
 
     Raises:
         ValidationError, PlanError: the home cannot be used. Nothing the network does is raised.
     """
-    if stop is None:
-        stop = threading.Event()
-        stop_on_signals(stop)
     with ExitStack() as stack:
         stack.enter_context(only_process(home.node_lock, "agent"))
         watch = AgreementWatch(home, SystemClock())
@@ -133,7 +130,7 @@ def run_agent(
         stack.enter_context(
             Refresher(
                 home,
-                report=partial(ask_vault, home.vault_socket),
+                report=partial(ask_vault, home.vault_socket, stopped=stop.is_set),
                 seconds=settings.refresh_seconds,
                 now=now,
             )

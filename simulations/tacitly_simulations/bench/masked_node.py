@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacitly_client.daemon.process import run_process
-from tacitly_client.home import AgentHome, read_settings
+from tacitly_client.home import AgentHome
 from tacitly_client.sandbox import node_rules
 
 
@@ -33,7 +33,7 @@ def survivors(home: AgentHome) -> Path:
 def serve(home: AgentHome) -> None:
     """Until SIGTERM or SIGINT."""
     from tacitly_client.node import masked
-    from tacitly_client.node.agent import run_agent
+    from tacitly_client.node.__main__ import serve as serve_as_shipped
     from tacitly_client.node.masking import DeviceRound
 
     vectors(home).mkdir(exist_ok=True)
@@ -63,7 +63,7 @@ def serve(home: AgentHome) -> None:
             return confirmation
 
     masked.DeviceRound = Telling  # type: ignore[attr-defined]
-    run_agent(home, read_settings(home))
+    serve_as_shipped(home)
 
 
 if __name__ == "__main__":
