@@ -8,9 +8,9 @@ CAPTURE ?=
 demo: install
 	$(BIN)/tacitly-sim demo --out out/demo $(if $(DATA),--data-dir $(DATA)) $(if $(CAPTURE),--capture)
 
-# Two workers a core on the smallest machine, a file to a worker: much of the time is spent waiting for real processes.
+# A file to a worker, and one worker more than two cores: tests wait for real processes much of the time.
 test: install lint
-	$(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # Twenty minutes; on a machine that does nothing else.
 bench: install

@@ -42,7 +42,6 @@ from tacitly_common.campaign import (
     CampaignPlan,
     CohortPlan,
     LegalBasis,
-    MaskingPlan,
     ParticipationLimits,
     References,
     ServerOptimizerName,
@@ -61,7 +60,7 @@ from tacitly_server.rounds.optimizer import apply
 from tacitly_server.rounds.receipts import Receipt, model_sha256
 from tacitly_simulations.engines.client_file import SimulatedClients, write_clients
 from tacitly_simulations.engines.flower import simulate
-from tacitly_simulations.engines.privacy import Privacy
+from tacitly_simulations.engines.privacy import Privacy, one_group
 from tacitly_simulations.engines.trainers import Work
 from tacitly_simulations.ngram import NgramScore, pooled_ngram
 from tacitly_simulations.population import Client, token_plan
@@ -379,7 +378,7 @@ class Study:
             stop=StopRules(lost_in_a_row=rounds),
             references=References(dpia="none: a study", works_agreement="none: a study"),
             expires=_NEVER,
-            masking=_one_group(persons) if settings.masked and calibration else None,
+            masking=one_group(persons) if settings.masked and calibration else None,
         )
 
     def _trained(
@@ -393,17 +392,6 @@ class Study:
 
     def _rng(self, *purpose: int) -> np.random.Generator:
         return np.random.default_rng((self.settings.seed, *purpose))
-
-
-def _one_group(persons: int) -> MaskingPlan:
-    """The field of everybody's sum. The engine adds residues up without masks."""
-    return MaskingPlan(
-        dropout=Decimal(0),
-        corruption=Decimal(0),
-        failure_bits=40,
-        group_size=persons,
-        wrap_bits=40,
-    )
 
 
 def _row(

@@ -228,7 +228,7 @@ def kill_plan() -> CampaignPlan:
             population=100,
             target=len(NAMES),
             minimum=2,
-            deadline_seconds=8,
+            deadline_seconds=12,
             selection_timeout_seconds=5,
         ),
     )

@@ -1,7 +1,6 @@
 """`tacitly-sim assist`: what people would get back, by the code that their devices run."""
 
 import json
-import lzma
 import subprocess
 import sys
 from pathlib import Path
@@ -9,27 +8,14 @@ from typing import Any
 
 import pytest
 
+from made_up_writers import write_coauthor
+
 
 @pytest.fixture(scope="module")
 def writers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three made-up writers in CoAuthor's format."""
     folder = tmp_path_factory.mktemp("coauthor")
-    (folder / "sessions").mkdir()
-    index = ["session_id,writer,start_ms"]
-    for writer in range(3):
-        rows = [
-            {
-                "eventName": "text-insert",
-                "eventSource": "user",
-                "eventTimestamp": 1_000 * number,
-                "textDelta": {"ops": [{"insert": character}]},
-            }
-            for number, character in enumerate("return the value of the argument " * 20)
-        ]
-        text = "\n".join(map(json.dumps, rows)).encode()
-        (folder / "sessions" / f"s{writer}.jsonl.xz").write_bytes(lzma.compress(text))
-        index.append(f"s{writer},w{writer},0")
-    (folder / "sessions.csv").write_text("\n".join(index) + "\n")
+    write_coauthor(folder, writers=3, text="return the value of the argument " * 20)
     return folder
 
 

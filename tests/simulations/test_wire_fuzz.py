@@ -24,18 +24,21 @@ def test_real_ones_are_taken() -> None:
 
 
 def test_changed_messages_are_taken_or_refused() -> None:
-    rng = random.Random(7)
+    """By a `WireError`: any other error ends the test."""
+    rng, refused = random.Random(7), 0
     for _ in range(INPUTS):
         name, parts = rng.choice(message_examples())
         part = rng.choice(sorted(parts))
-        assert try_message(name, parts | {part: mutated(parts[part], rng)}) >= 0
+        refused += not try_message(name, parts | {part: mutated(parts[part], rng)})
+    assert INPUTS / 2 < refused < INPUTS
 
 
 @pytest.mark.parametrize("document", document_examples(), ids=["plan", "policy", "entry", "grant"])
 def test_changed_documents_are_taken_or_refused(document: bytes) -> None:
+    """By a deliberate error: any other ends the test."""
     rng = random.Random(7)
-    for _ in range(INPUTS):
-        assert try_document(mutated(document, rng)) >= 0
+    refused = sum(not try_document(mutated(document, rng)) for _ in range(INPUTS))
+    assert INPUTS / 2 < refused <= INPUTS
 
 
 @pytest.mark.parametrize("document", [b'{"name":"\xfe"}', b'{"name":' + b"[" * 100_000])

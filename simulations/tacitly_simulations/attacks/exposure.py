@@ -29,12 +29,11 @@ from tacitly_common.validation import in_range, positive
 from tacitly_common.vocabulary import Vocabulary
 from tacitly_simulations.attacks.bounds import epsilon_of_guesses
 from tacitly_simulations.attacks.federation import Protection, federate
-from tacitly_simulations.attacks.people import Source, persons, source_name
+from tacitly_simulations.attacks.people import Source, modelled, persons, source_name
 from tacitly_simulations.attacks.plans import NO_RECORDS, attacked_plan
 from tacitly_simulations.attacks.report import Clock, Report, Row
 from tacitly_simulations.datasets.person import SECOND, Person, typed
 from tacitly_simulations.figures import save_svg
-from tacitly_simulations.population import token_plan
 
 PHRASE: Final = "my password is "
 _LETTERS: Final = 5
@@ -97,10 +96,8 @@ def run_exposure(
     clock = Clock()
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    tokens = token_plan(source[0] if source else "coauthor")
-    vocabulary = Vocabulary(tokens)
-    model = ModelConfig(
-        vocabulary_size=vocabulary.size, embedding=settings.embedding, hidden=settings.hidden
+    tokens, vocabulary, model = modelled(
+        source, embedding=settings.embedding, hidden=settings.hidden
     )
     secrets = [
         Planted(secret, frequency, bool(present))

@@ -40,14 +40,12 @@ from tacitly_common.mechanisms.encodings import (
 )
 from tacitly_common.mechanisms.gaussian import secure_generator
 from tacitly_common.model import initial_vector
-from tacitly_common.model_config import ModelConfig
 from tacitly_common.validation import in_range, positive
-from tacitly_common.vocabulary import START, Vocabulary
+from tacitly_common.vocabulary import START
 from tacitly_server.aggregation.streaming_sum import StreamingSum
-from tacitly_simulations.attacks.people import Source, persons, source_name
+from tacitly_simulations.attacks.people import Source, modelled, persons, source_name
 from tacitly_simulations.attacks.plans import NO_RECORDS, attacked_plan
 from tacitly_simulations.attacks.report import Clock, Report, Row
-from tacitly_simulations.population import token_plan
 
 _DELTA: Final = Decimal("1e-6")
 _PARTICIPATIONS: Final = 10
@@ -86,10 +84,8 @@ def run_inversion(
     clock = Clock()
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    tokens = token_plan(source[0] if source else "coauthor")
-    vocabulary = Vocabulary(tokens)
-    model = ModelConfig(
-        vocabulary_size=vocabulary.size, embedding=settings.embedding, hidden=settings.hidden
+    tokens, vocabulary, model = modelled(
+        source, embedding=settings.embedding, hidden=settings.hidden
     )
     plan = attacked_plan(
         model,

@@ -22,15 +22,12 @@ from tacitly_client.training.windows import training_windows
 from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.evaluation import evaluate_each
 from tacitly_common.model import initial_vector
-from tacitly_common.model_config import ModelConfig
 from tacitly_common.validation import in_range, positive
-from tacitly_common.vocabulary import Vocabulary
 from tacitly_simulations.attacks.bounds import pair_epsilon
 from tacitly_simulations.attacks.federation import Protection, federate
-from tacitly_simulations.attacks.people import Source, persons, source_name
+from tacitly_simulations.attacks.people import Source, modelled, persons, source_name
 from tacitly_simulations.attacks.plans import NO_RECORDS, attacked_plan
 from tacitly_simulations.attacks.report import Clock, Report, Row
-from tacitly_simulations.population import token_plan
 
 _LOCAL: Final = PlainSettings(epochs=1, batch_windows=16, learning_rate=0.5, momentum=0.9)
 _DELTA: Final = Decimal("1e-6")
@@ -73,10 +70,8 @@ def run_membership(
     clock = Clock()
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    tokens = token_plan(source[0] if source else "coauthor")
-    vocabulary = Vocabulary(tokens)
-    model = ModelConfig(
-        vocabulary_size=vocabulary.size, embedding=settings.embedding, hidden=settings.hidden
+    tokens, vocabulary, model = modelled(
+        source, embedding=settings.embedding, hidden=settings.hidden
     )
     people = persons(source, settings.persons, settings.events)
     streams = [vocabulary.encode(person.events) for person in people]

@@ -1,11 +1,17 @@
-"""The persons of an attack: recorded ones if a data set is named, else synthetic typists."""
+"""The persons of an attack, and the model over what they do: recorded ones if a data set is named,
+else synthetic typists.
+"""
 
 from itertools import islice
 from pathlib import Path
 
+from tacitly_common.campaign import TokenPlan
+from tacitly_common.model_config import ModelConfig
+from tacitly_common.vocabulary import Vocabulary
 from tacitly_simulations.datasets import DatasetError, load
 from tacitly_simulations.datasets.person import Person
 from tacitly_simulations.datasets.synthetic import synthetic_person
+from tacitly_simulations.population import token_plan
 
 # A data set's name and folder; None stands for synthetic persons.
 Source = tuple[str, Path] | None
@@ -26,6 +32,16 @@ def persons(source: Source, count: int, events: int) -> list[Person]:
             "ask for fewer of either"
         )
     return people
+
+
+def modelled(
+    source: Source, *, embedding: int, hidden: int
+) -> tuple[TokenPlan, Vocabulary, ModelConfig]:
+    """What a data set's events become: its tokens, their vocabulary, and a model over it."""
+    tokens = token_plan(source[0] if source else "coauthor")
+    vocabulary = Vocabulary(tokens)
+    model = ModelConfig(vocabulary_size=vocabulary.size, embedding=embedding, hidden=hidden)
+    return tokens, vocabulary, model
 
 
 def source_name(source: Source) -> str:

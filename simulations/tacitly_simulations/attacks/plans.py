@@ -8,7 +8,6 @@ from tacitly_common.campaign import (
     CampaignPlan,
     CohortPlan,
     LegalBasis,
-    MaskingPlan,
     ParticipationLimits,
     RecordMechanism,
     References,
@@ -20,6 +19,7 @@ from tacitly_common.campaign import (
     make_plan,
 )
 from tacitly_common.model_config import ModelConfig
+from tacitly_simulations.engines.privacy import one_group
 from tacitly_simulations.population import token_plan
 
 # A campaign without persons, for records and settings that an attack does not look at.
@@ -89,15 +89,5 @@ def attacked_plan(
         stop=StopRules(lost_in_a_row=rounds),
         references=References(dpia="none: an attack", works_agreement="none: an attack"),
         expires=_NEVER,
-        masking=_one_group(cohort) if masked else None,
-    )
-
-
-def _one_group(persons: int) -> MaskingPlan:
-    return MaskingPlan(
-        dropout=Decimal(0),
-        corruption=Decimal(0),
-        failure_bits=20,
-        group_size=persons,
-        wrap_bits=40,
+        masking=one_group(cohort) if masked else None,
     )

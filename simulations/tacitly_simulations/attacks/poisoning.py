@@ -40,15 +40,12 @@ from tacitly_common.mechanisms.gaussian import encoded_norm_bound, secure_genera
 from tacitly_common.mechanisms.rotation import rotate
 from tacitly_common.mechanisms.rounded_gaussian import rotation_seed
 from tacitly_common.model import initial_vector
-from tacitly_common.model_config import ModelConfig
 from tacitly_common.validation import in_range
-from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.aggregation.streaming_sum import StreamingSum
 from tacitly_server.rounds.optimizer import OptimizerState, apply, step
-from tacitly_simulations.attacks.people import Source, persons, source_name
+from tacitly_simulations.attacks.people import Source, modelled, persons, source_name
 from tacitly_simulations.attacks.plans import NO_RECORDS, attacked_plan
 from tacitly_simulations.attacks.report import Clock, Report, Row
-from tacitly_simulations.population import token_plan
 
 _LOCAL: Final = PlainSettings(epochs=1, batch_windows=16, learning_rate=0.5, momentum=0.9)
 _NOISE: Final = Decimal("3.78")
@@ -103,10 +100,8 @@ def run_poisoning(
     clock = Clock()
     torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
-    tokens = token_plan(source[0] if source else "coauthor")
-    vocabulary = Vocabulary(tokens)
-    model = ModelConfig(
-        vocabulary_size=vocabulary.size, embedding=settings.embedding, hidden=settings.hidden
+    tokens, vocabulary, model = modelled(
+        source, embedding=settings.embedding, hidden=settings.hidden
     )
     people = persons(source, settings.persons, settings.events)
     parts = [split_by_time(vocabulary.encode(person.events)) for person in people]

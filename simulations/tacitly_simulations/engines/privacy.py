@@ -1,6 +1,11 @@
-"""Which of the two levels of noise a simulated client adds: what no device lets anybody choose."""
+"""What a simulation may choose and no device lets anybody choose: which noise is added, and that
+residues are summed without masks.
+"""
 
+from decimal import Decimal
 from enum import StrEnum
+
+from tacitly_common.campaign import MaskingPlan
 
 
 class Privacy(StrEnum):
@@ -20,3 +25,14 @@ class Privacy(StrEnum):
     def protects_subjects(self) -> bool:
         """The update is noised before it leaves the device."""
         return self in (Privacy.SUBJECT, Privacy.SUBJECT_AND_RECORD)
+
+
+def one_group(persons: int) -> MaskingPlan:
+    """The field of everybody's sum. A simulation adds the residues up in the open."""
+    return MaskingPlan(
+        dropout=Decimal(0),
+        corruption=Decimal(0),
+        failure_bits=40,
+        group_size=persons,
+        wrap_bits=40,
+    )
