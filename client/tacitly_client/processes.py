@@ -33,6 +33,11 @@ def forbid_dumps() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def use_one_core() -> None:
+    """Call before numpy and torch are loaded, which read this: the person works on the others."""
+    os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+
 @contextmanager
 def only_process(lock: Path, what: str) -> Iterator[None]:
     """Hold a lock file; the kernel lets go of it however the process ends.

@@ -20,7 +20,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tacitly_client.assist.recurrent import RecurrentModel
@@ -74,7 +73,6 @@ def run_assist(
 
     Without `rounds` nothing is federated.
     """
-    torch.set_num_threads(1)
     settings = StudySettings(
         private_rounds=max(rounds, 1),
         private_learning_rate=1.5,

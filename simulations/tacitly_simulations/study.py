@@ -31,7 +31,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tacitly_client.training.baseline import PlainSettings
@@ -149,7 +148,6 @@ def run_study(
         settings = msgspec.convert(options, StudySettings)
     except msgspec.ValidationError as error:
         raise ValidationError(str(error)) from error
-    torch.set_num_threads(1)
     with TemporaryDirectory(prefix="tacitly-study-") as work:
         study = Study(settings, data, token_plan(data), people, Path(work), processes, progress)
         return study.report()

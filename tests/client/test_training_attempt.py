@@ -6,7 +6,6 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-import torch
 
 from device_ledgers import charge
 from homes import JOB_COST, make_home, model_bytes, training_plan
@@ -27,11 +26,6 @@ from tacitly_common.model_config import ModelConfig
 from tacitly_common.wire.codes import ReplyCode
 
 NOW = datetime(2026, 11, 2, 12, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture

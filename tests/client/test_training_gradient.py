@@ -19,11 +19,6 @@ NAMES = [tensor.name for tensor in ModelConfig(vocabulary_size=2).layout()]
 TOLERANCE = 1e-5
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 def functional_loss(parameters: dict[str, Tensor], window: Tensor) -> Tensor:
     """The loss of one window, written with the formulas of torch.nn.GRU's documentation."""
     hidden = torch.zeros(parameters["gru.weight_hh_l0"].shape[1])

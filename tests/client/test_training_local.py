@@ -24,11 +24,6 @@ from tacitly_common.model import initial_vector, named_tensors
 from tacitly_common.model_config import ModelConfig
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    torch.set_num_threads(1)
-
-
 def plan(model=None, **record):
     base = small_plan()
     return revise(

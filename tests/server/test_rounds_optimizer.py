@@ -14,7 +14,6 @@ from tacitly_server.rounds.optimizer import (
     step,
 )
 
-torch.set_num_threads(1)
 STEPS, D = 12, 37
 UPDATES = np.random.default_rng(0).normal(size=(STEPS, D))
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from plans import small_plan
@@ -30,11 +29,6 @@ from tacitly_simulations.engines.trainers import Trainers, Work, blocks_of
 RECORD = small_plan().record
 LOCAL = PlainSettings(epochs=1, batch_windows=4, learning_rate=0.5)
 STREAMS = [np.random.default_rng(seed).integers(2, 11, 60 + 31 * seed) for seed in range(9)]
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
 
 
 def start_of(plan: CampaignPlan) -> NDArray[np.float32]:

@@ -25,11 +25,6 @@ CONFIG = ModelConfig(vocabulary_size=7, embedding=3, hidden=4)
 NAMES = tuple(tensor.name for tensor in CONFIG.layout())
 
 
-@pytest.fixture(autouse=True)
-def _one_thread() -> None:
-    torch.set_num_threads(1)
-
-
 def stacked(clients: int, seed: int = 0) -> dict[str, Tensor]:
     models = [named_tensors(CONFIG, initial_vector(CONFIG, seed + i)) for i in range(clients)]
     return {name: torch.stack([model[name] for model in models]) for name in NAMES}

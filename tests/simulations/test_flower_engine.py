@@ -7,7 +7,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from plans import small_plan
@@ -43,7 +42,6 @@ def plan_of_three(start: NDArray[np.float32]) -> CampaignPlan:
 def test_rounds_without_noise_are_the_plain_loop(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    torch.set_num_threads(1)
     start = initial_vector(small_plan().model, 0)
     plan, seen = plan_of_three(start), list[Receipt]()
     write_clients(

@@ -35,15 +35,14 @@ _LOOK_SECONDS: Final = 1.0
 def main(home: Path, parent_pid: int | None) -> None:
     """Suggest for the agent whose directory is --home. Started by the vault, not by hand."""
     from tacitly_client.home import AgentHome
-    from tacitly_client.processes import forbid_dumps
+    from tacitly_client.processes import forbid_dumps, use_one_core
     from tacitly_common.errors import TacitlyError
     from tacitly_common.processes import end_with_parent
 
     if parent_pid is not None:
         end_with_parent(parent_pid)
     forbid_dumps()
-    # The person is at work on the other cores; numpy's library reads this when it is loaded.
-    os.environ["OPENBLAS_NUM_THREADS"] = os.environ["OMP_NUM_THREADS"] = "1"
+    use_one_core()
     # Unbuffered: bytes of a next question must stay in the pipe, where `select` sees them.
     questions = io.BufferedReader(io.FileIO(os.dup(0), "rb"), buffer_size=1)
     answers = io.BufferedWriter(io.FileIO(os.dup(1), "wb"))

@@ -41,7 +41,7 @@ def main(home: Path, parent_pid: int | None) -> None:
     """Train for the agent whose directory is --home. Started by the vault, not by hand."""
     from tacitly_client.home import AgentHome
     from tacitly_client.local_socket import private_directory
-    from tacitly_client.processes import forbid_dumps
+    from tacitly_client.processes import forbid_dumps, use_one_core
     from tacitly_common.errors import TacitlyError
     from tacitly_common.processes import end_with_parent
 
@@ -49,6 +49,7 @@ def main(home: Path, parent_pid: int | None) -> None:
         # Not SIGTERM: a trainer that stands still would not see it.
         end_with_parent(parent_pid, signal.SIGKILL)
     forbid_dumps()
+    use_one_core()
     # torch asks for one; the vault lets nobody write outside the home.
     private_directory(AgentHome(home).run)
     tempfile.tempdir = str(AgentHome(home).run)
@@ -83,11 +84,8 @@ def serve(home: "AgentHome", requests: BinaryIO, replies: BinaryIO) -> None:
     if settings.train_when is TrainWhen.IDLE:
         os.nice(_NICEST)
 
-    import torch
-
     from tacitly_client.training.attempt import answer
 
-    torch.set_num_threads(1)  # the person is at work on the other cores
     replies.write(READY)
     replies.flush()
     patience = max(settings.trainer_linger_seconds, _FIRST_JOB_SECONDS)

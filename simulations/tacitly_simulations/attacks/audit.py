@@ -92,7 +92,6 @@ def run_audit(
 ) -> Report:
     """A row for each level and fault: the median repetition's bound, with its own spread."""
     clock, rows = Clock(), []
-    torch.set_num_threads(1)
     for number, (level, fault) in enumerate(product(levels, faults)):
         audits = []
         for repetition in range(repetitions):

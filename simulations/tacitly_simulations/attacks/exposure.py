@@ -94,7 +94,6 @@ def run_exposure(
         DatasetError: the data set cannot be read or has too few persons.
     """
     clock = Clock()
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     tokens, vocabulary, model = modelled(
         source, embedding=settings.embedding, hidden=settings.hidden

@@ -23,7 +23,6 @@ from decimal import Decimal
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tacitly_client.training.baseline import PlainSettings
@@ -82,7 +81,6 @@ def run_inversion(
         DatasetError: the data set cannot be read or has too few persons.
     """
     clock = Clock()
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     tokens, vocabulary, model = modelled(
         source, embedding=settings.embedding, hidden=settings.hidden

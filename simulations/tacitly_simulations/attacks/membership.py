@@ -13,7 +13,6 @@ from decimal import Decimal
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -68,7 +67,6 @@ def run_membership(
         DatasetError: the data set cannot be read or has too few persons.
     """
     clock = Clock()
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     tokens, vocabulary, model = modelled(
         source, embedding=settings.embedding, hidden=settings.hidden

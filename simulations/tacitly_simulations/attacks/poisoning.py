@@ -22,7 +22,6 @@ from math import log
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from tacitly_client.training.baseline import PlainSettings
@@ -98,7 +97,6 @@ def run_poisoning(
         DatasetError: the data set cannot be read or has too few persons.
     """
     clock = Clock()
-    torch.set_num_threads(1)
     rng = np.random.default_rng(seed)
     tokens, vocabulary, model = modelled(
         source, embedding=settings.embedding, hidden=settings.hidden

@@ -243,7 +243,6 @@ def _limit() -> dict[str, float]:
     recurrent, output = 2 * 3 * hidden * hidden, 2 * _VOCABULARY * hidden
     token = 3 * (recurrent + output) + 2 * 2 * 3 * hidden * embedding
     client_round = token * _STEPS * _BATCH * _WINDOW
-    torch.set_num_threads(1)
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     c = torch.empty(1024, 1024)
     best = float("inf")

@@ -61,7 +61,6 @@ def flower_rounds(
 
     @client.train()
     def on_train(message: Message, context: Context) -> Message:
-        torch.set_num_threads(1)
         content = message.content.array_records["model"].to_numpy_ndarrays()
         number, member = int(content[1][0]), int(context.node_config["partition-id"])
         answer = _answer((work, clients, device, content[0], number, member))
@@ -126,7 +125,6 @@ _Job = tuple[Work, SimulatedClients, bool, Vector, int, int]
 def _answer(job: _Job) -> NDArray[np.int32]:
     """One client's clipped, noised update on the grid: int32[trainable_parameters]."""
     work, clients, device, model, number, client = job
-    torch.set_num_threads(1)
     windows = _opened(clients).windows(client)
     rng = np.random.default_rng((work.seed, number, 1, client))
     private = work.privacy.protects_records

@@ -131,7 +131,6 @@ def _steps(
 
     from tacitly_common.model import InteractionModel, initial_vector, load_vector
 
-    torch.set_num_threads(1)
     reference = InteractionModel(config)
     load_vector(reference, initial_vector(config, 0))
     states, hidden = model.begin(), None

@@ -46,9 +46,7 @@ class Timing:
 
 def measure(repetitions: int) -> Timing:
     """Time the three steps in turn, so that whatever else the machine does hits all alike."""
-    import torch
 
-    torch.set_num_threads(1)
     steps = _steps()
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():

@@ -101,9 +101,7 @@ class Stage:
         Raises:
             ValidationError: `out` holds something that is not an earlier demo.
         """
-        import torch
 
-        torch.set_num_threads(1)
         _empty(out)
         return cls(out, Console(highlight=False), time.monotonic())
 

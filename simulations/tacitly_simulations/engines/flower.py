@@ -112,9 +112,7 @@ def _client_app(work: Work, clients: SimulatedClients) -> ClientApp:
 
     @app.train()
     def on_train(message: Message, context: Context) -> Message:
-        import torch
 
-        torch.set_num_threads(1)
         plan = work.plan
         task, start = parse_train_content(message.content, parameters=plan.model.parameters)
         partition = int(context.node_config[_PARTITION])

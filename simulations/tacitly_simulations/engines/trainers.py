@@ -33,8 +33,8 @@ from tacitly_common.mechanisms.gaussian import clip_l2
 from tacitly_simulations.engines.client_file import SimulatedClients
 from tacitly_simulations.engines.privacy import Privacy
 
-# Half of what `block.py` computes at once, and no setting either.
-_TOKENS_OF_A_BLOCK: Final = 4_096
+# A quarter of what `block.py` computes at once, and no setting either: what fits into a cache.
+_TOKENS_OF_A_BLOCK: Final = 2_048
 _MOST_CLIENTS: Final = 16
 _BLOCKS_OF_A_TASK: Final = 2
 _TASKS_AHEAD: Final = 2  # for each process: enough that none waits, few enough to hold in memory
@@ -216,11 +216,9 @@ class _Trainer:
     """One process's part: the mapped clients and the buffers it computes in."""
 
     def __init__(self, work: Work, clients: SimulatedClients) -> None:
-        import torch
 
         from tacitly_simulations.engines.stacked import Buffers
 
-        torch.set_num_threads(1)
         self.work = work
         self.clients = clients.open()
         self.buffers = Buffers()

@@ -159,11 +159,9 @@ def run_point(
             directory / "run", work, start, clients, processes=processes, on_round=on_round
         )
     # Only now: until here this process needs no torch, which takes 150 MB.
-    import torch
 
     from tacitly_common.evaluation import evaluate_each
 
-    torch.set_num_threads(1)
     newer = [held_out for _, held_out in people.parts()]
     scores = evaluate_each(model, simulated.model, newer)
     return _row(point, people, plan, clients, simulated.receipts, simulated.model, scores)
