@@ -155,14 +155,14 @@ def run(
     if out is not None:
         raise click.UsageError("--out is a study's; without one the result goes to stdout")
     from tacitly_simulations.datasets import load
-    from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
+    from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
     recorded = load(data, data_dir)
     least = least_tokens or LEAST_TOKENS[data]
-    people = clients(recorded, token_plan(data), at_least_tokens=least, most=persons)
+    people = clients(recorded, tokenizer(data), at_least_tokens=least, most=persons)
     progress(f"{data}: {len(people)} persons")
     # Slow to import, and of no use to data that cannot be read.
     from tacitly_simulations.study import run_study
@@ -224,13 +224,13 @@ def assist(
 ) -> None:
     """Say what suggestions would have saved people, with models of little and much privacy."""
     from tacitly_simulations.datasets import load
-    from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
+    from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
     people = clients(
-        load(data, data_dir), token_plan(data), at_least_tokens=LEAST_TOKENS[data], most=persons
+        load(data, data_dir), tokenizer(data), at_least_tokens=LEAST_TOKENS[data], most=persons
     )
     from tacitly_simulations.assist_study import run_assist
     from tacitly_simulations.study_settings import Start

@@ -1,5 +1,6 @@
 """One point of a study: a setting and a seed -> a row of the results table."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,6 @@ from tacitly_common.campaign import (
 )
 from tacitly_common.errors import ValidationError
 from tacitly_common.model_config import ModelConfig
-from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256
 from tacitly_simulations.engines.availability import ALWAYS
@@ -38,7 +38,7 @@ from tacitly_simulations.engines.client_file import SimulatedClients, write_clie
 from tacitly_simulations.engines.privacy import Privacy
 from tacitly_simulations.engines.trainers import Work
 from tacitly_simulations.lab.description import Engine, Point, shown
-from tacitly_simulations.population import Client, token_plan
+from tacitly_simulations.population import Client, Unit, token_plan, tokenizer
 from tacitly_simulations.start_model import start_model
 from tacitly_simulations.study_settings import largest_delta
 
@@ -123,7 +123,7 @@ def run_point(
     clients = SimulatedClients(clients_file, count, point.seed)
     start = start_model(
         msgspec.structs.replace(model, trainable=()),
-        token_plan(people.data),
+        tokenizer(people.data, point.data.tokens),
         point.model.start,
         point.seed,
         cache=directory.parent,
@@ -149,6 +149,8 @@ def run_point(
             on_clients=watching.on_clients,
         )
     else:
+        if point.data.tokens is Unit.WORDS:
+            raise ValidationError('data.tokens = "words" needs engine = "batched"')
         if availability != ALWAYS:
             raise ValidationError(
                 'population.online, diurnal and dropout need engine = "batched"; leave them out'
@@ -221,7 +223,7 @@ def _row(
 
 def _model(point: Point) -> ModelConfig:
     return ModelConfig(
-        vocabulary_size=Vocabulary(token_plan(point.data.name)).size,
+        vocabulary_size=tokenizer(point.data.name, point.data.tokens).size,
         embedding=point.model.embedding,
         hidden=point.model.hidden,
         trainable=point.model.train,
@@ -240,7 +242,9 @@ def _record(point: Point) -> RecordMechanism:
     part = point.record
     return RecordMechanism(
         window_tokens=point.local.window_tokens,
-        max_windows=part.max_windows if point.plan.record_level else 1_000_000,
+        max_windows=(
+            part.max_windows if point.plan.record_level else point.local.max_windows or 1_000_000
+        ),
         sample_rate=Decimal(str(part.sample_rate)),
         steps=part.steps,
         noise_multiplier=Decimal(str(part.noise_multiplier)),
@@ -252,7 +256,9 @@ def _record(point: Point) -> RecordMechanism:
 
 def _clients_file(directory: Path, point: Point, people: People, record: RecordMechanism) -> Path:
     """All points of a study with the same windows share one file."""
-    name = f"clients-{record.window_tokens}-{record.max_windows}-{point.data.persons}.npy"
+    data = msgspec.json.encode(msgspec.structs.replace(point.data, directory=""))
+    whose = hashlib.sha256(data).hexdigest()[:8]
+    name = f"clients-{whose}-{record.window_tokens}-{record.max_windows}.npy"
     path = directory.parent / name
     if not path.exists():
         unfinished = path.with_name(f"new-{name}")

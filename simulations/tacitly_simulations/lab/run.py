@@ -31,7 +31,7 @@ from tacitly_simulations.lab.description import Engine, Point, Study, StudyError
 from tacitly_simulations.lab.environment import Environment, environment_of
 from tacitly_simulations.lab.point import People, Row, Watching, run_point, spent_epsilon
 from tacitly_simulations.lab.results import write_results
-from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
+from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
 SCHEMA_VERSION: Final = 1
 _SECONDS_BETWEEN_WORDS: Final = 5.0
@@ -129,10 +129,12 @@ class _Loader:
     def __call__(self, point: Point) -> People:
         data = point.data
         if self._last is None or self._last[0] != data:
-            least = data.least_tokens or LEAST_TOKENS[data.name]
-            persons = load(data.name, self._directory)
             chosen = clients(
-                persons, token_plan(data.name), at_least_tokens=least, most=data.persons
+                load(data.name, self._directory),
+                tokenizer(data.name, data.tokens),
+                at_least_tokens=data.least_tokens or LEAST_TOKENS[data.name],
+                at_least_lines=data.least_lines or 0,
+                most=data.persons,
             )
             self._last = (data, People(data.name, chosen))
         return self._last[1]
