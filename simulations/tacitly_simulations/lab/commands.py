@@ -107,6 +107,15 @@ def _print(results: Results, form: str) -> None:
             f"{mean.of('perplexity')[0]:.2f}",
             shares[2],
         )
+    for predictor in results.predictors:
+        label = [f"counts: {predictor.method}", *[""] * (len(axes) - 1)] if axes else []
+        table.add_row(
+            *label,
+            f"{100 * predictor.top1:.1f} %",
+            f"{100 * predictor.top3:.1f} %",
+            f"{predictor.perplexity:.2f}",
+            "",
+        )
     first = results.rows[0]
     table.caption = f"{first.data}: {first.persons} recorded persons"
     if any(row.resampled for row in results.rows):

@@ -45,6 +45,11 @@ beyond the persons are resampled from them: more clients, not more people.</p>{%
 <td>{{ percent(mean, 'top1') }}</td><td>{{ percent(mean, 'top3') }}</td>
 <td>{{ '%.2f' % mean.of('perplexity')[0] }} ± {{ '%.2f' % mean.of('perplexity')[1] }}</td>
 <td>{{ percent(mean, 'top1_worst_decile') }}</td></tr>
+{% endfor %}{% for predictor in results.predictors %}<tr>
+<td>counts of everybody's tokens: {{ predictor.method }}</td>
+<td>–</td><td>–</td><td>–</td><td>–</td><td>–</td><td>–</td>
+<td>{{ '%.1f' % (100 * predictor.top1) }} %</td><td>{{ '%.1f' % (100 * predictor.top3) }} %</td>
+<td>{{ '%.2f' % predictor.perplexity }}</td><td>–</td></tr>
 {% endfor %}</tbody></table>
 <p>ε is at the level of a whole person, over all rounds, at the δ beside it; noise / clip is the
 norm of the noise on a mean update in clip norms. {% if resampled %}* resampled.{% endif %}</p>

@@ -3,6 +3,7 @@
     out/
       study.json          the study, as it was read
       environment.json    versions, hash of the data, commit
+      predictors.json     how well counts predict the same people; where all points have the same
       points/KEY/         a point that is running: its campaign's checkpoint
       rows/KEY.json       a point that is finished
       times/KEY.json      how long it took (no part of the results)
@@ -30,6 +31,12 @@ from tacitly_simulations.datasets import load
 from tacitly_simulations.lab.description import Engine, Point, Study, StudyError
 from tacitly_simulations.lab.environment import Environment, environment_of
 from tacitly_simulations.lab.point import People, Row, Watching, run_point, spent_epsilon
+from tacitly_simulations.lab.predictors import (
+    PREDICTORS_FILE,
+    Predictor,
+    read_predictors,
+    score_predictors,
+)
 from tacitly_simulations.lab.results import write_results
 from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
@@ -52,6 +59,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     environment: Environment
     points: int
+    predictors: list[Predictor]
     rows: list[Row]
 
 
@@ -74,6 +82,11 @@ def run_study(
     _same_study(out, study)
     _same_environment(out, environment, progress)
     points = list(study.points())
+    predictors = out / PREDICTORS_FILE
+    if not predictors.exists() and all(point.data == points[0].data for point in points):
+        _write(
+            predictors, msgspec.json.format(msgspec.json.encode(score_predictors(first.clients)))
+        )
     todo = [point for point in points if not _row_file(out, point).exists()]
     pace = _Pace(progress, len(points), len(points) - len(todo))
     if todo:
@@ -115,7 +128,12 @@ def read_results(out: Path) -> Results:
     files = [_row_file(out, point) for point in study.points()]
     rows = [msgspec.json.decode(path.read_bytes(), type=Row) for path in files if path.exists()]
     return Results(
-        study=study.name, engine=study.engine, environment=environment, points=len(files), rows=rows
+        study=study.name,
+        engine=study.engine,
+        environment=environment,
+        points=len(files),
+        predictors=read_predictors(out),
+        rows=rows,
     )
 
 
