@@ -63,7 +63,7 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
     document: dict[str, Any] = json.loads(whole.stdout)
     assert (document["schema_version"], document["points"], len(document["rows"])) == (1, 4, 4)
     assert [row["clients"] for row in document["rows"]] == [4, 4, 9, 9]
-    predictors = {row["method"]: row["top1"] for row in document["predictors"]}
+    predictors = {row["method"]: row["top1"] for row in document["people"]["predictors"]}
     assert predictors["trigram"] > predictors["bigram"] > predictors["unigram"] > 0
     assert [row["resampled"] for row in document["rows"]] == [False, False, True, True]
     assert document["environment"]["packages"]["torch"]

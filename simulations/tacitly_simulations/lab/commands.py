@@ -107,7 +107,7 @@ def _print(results: Results, form: str) -> None:
             f"{mean.of('perplexity')[0]:.2f}",
             shares[2],
         )
-    for predictor in results.predictors:
+    for predictor in results.people.predictors if results.people else ():
         label = [f"counts: {predictor.method}", *[""] * (len(axes) - 1)] if axes else []
         table.add_row(
             *label,

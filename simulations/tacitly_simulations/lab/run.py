@@ -3,7 +3,7 @@
     out/
       study.json          the study, as it was read
       environment.json    versions, hash of the data, commit
-      predictors.json     how well counts predict the same people; where all points have the same
+      people.json         who the people are and what counts predict, where all points have the same
       points/KEY/         a point that is running: its campaign's checkpoint
       rows/KEY.json       a point that is finished
       times/KEY.json      how long it took (no part of the results)
@@ -30,13 +30,8 @@ from tacitly_server.rounds.receipts import Receipt
 from tacitly_simulations.datasets import load
 from tacitly_simulations.lab.description import Engine, Point, Study, StudyError
 from tacitly_simulations.lab.environment import Environment, environment_of
+from tacitly_simulations.lab.people_summary import PeopleSummary, read_summary, summary_of
 from tacitly_simulations.lab.point import People, Row, Watching, run_point, spent_epsilon
-from tacitly_simulations.lab.predictors import (
-    PREDICTORS_FILE,
-    Predictor,
-    read_predictors,
-    score_predictors,
-)
 from tacitly_simulations.lab.results import write_results
 from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
@@ -59,7 +54,7 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     environment: Environment
     points: int
-    predictors: list[Predictor]
+    people: PeopleSummary | None
     rows: list[Row]
 
 
@@ -82,11 +77,9 @@ def run_study(
     _same_study(out, study)
     _same_environment(out, environment, progress)
     points = list(study.points())
-    predictors = out / PREDICTORS_FILE
-    if not predictors.exists() and all(point.data == points[0].data for point in points):
-        _write(
-            predictors, msgspec.json.format(msgspec.json.encode(score_predictors(first.clients)))
-        )
+    if not _people_file(out).exists() and all(point.data == points[0].data for point in points):
+        summary = msgspec.json.encode(summary_of(first.clients))
+        _write(_people_file(out), msgspec.json.format(summary))
     todo = [point for point in points if not _row_file(out, point).exists()]
     pace = _Pace(progress, len(points), len(points) - len(todo))
     if todo:
@@ -132,7 +125,7 @@ def read_results(out: Path) -> Results:
         engine=study.engine,
         environment=environment,
         points=len(files),
-        predictors=read_predictors(out),
+        people=read_summary(_people_file(out)),
         rows=rows,
     )
 
@@ -233,6 +226,10 @@ def _duration(seconds: float) -> str:
 
 def _row_file(out: Path, point: Point) -> Path:
     return out / "rows" / f"{point.key}.json"
+
+
+def _people_file(out: Path) -> Path:
+    return out / "people.json"
 
 
 def _same_study(out: Path, study: Study) -> None:
