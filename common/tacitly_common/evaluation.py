@@ -6,7 +6,7 @@ from its beginning; before the first token the model sees only START.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,9 +77,16 @@ def evaluate(
 
 
 def evaluate_each(
-    config: ModelConfig, vector: NDArray[np.float32], streams: Sequence[NDArray[np.int64]]
+    config: ModelConfig,
+    vector: NDArray[np.float32],
+    streams: Sequence[NDArray[np.int64]],
+    *,
+    only: Collection[int] | None = None,
 ) -> list[Evaluation]:
     """One evaluation for each stream, int64[n], in their order.
+
+    With `only`, predictions whose target is none of these tokens are context alone: they are
+    not counted, and any token may still be the guess.
 
     Raises:
         ValidationError: the vector is not a model of this configuration.
@@ -97,20 +104,22 @@ def evaluate_each(
     with torch.inference_mode():
         for start in range(0, longest, _STEPS_AT_ONCE):
             targets = tokens[:, start + 1 : start + 1 + _STEPS_AT_ONCE]
+            counted = targets != START
+            if only is not None:
+                counted &= torch.isin(targets, torch.tensor(sorted(only), dtype=torch.int64))
             logits, state = model.advance(tokens[:, start : start + targets.shape[1]], state)
-            counts += _counts(logits, targets)
+            counts += _counts(logits, targets, counted)
     return [
         Evaluation(int(predictions), int(top1), int(top3), float(likelihood))
         for predictions, top1, top3, likelihood in counts.t()
     ]
 
 
-def _counts(logits: Tensor, targets: Tensor) -> Tensor:
+def _counts(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
     """Predictions, hits among 1 and 3, negative log-likelihood of each row: float64[4, rows]."""
     losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
     guesses = logits.topk(min(3, logits.shape[2]), dim=2).indices
     hits = (guesses == targets.unsqueeze(2)) & (targets != UNKNOWN).unsqueeze(2)
-    counted = targets != START
     return torch.stack(
         [
             counted.sum(1),

@@ -60,7 +60,9 @@ SESSION_GAP_NS: Final = 30 * 60 * 10**9
 _SECOND_NS: Final = 10**9
 
 _BUTTONS: Final = {1: "left", 3: "right"}  # any other: "other"
+_BUTTON_NAMES: Final = ("left", "right", "other")
 _CELLS: Final = 3  # a side of the grid
+_CELL_NAMES: Final = tuple(f"{column},{row}" for row in range(_CELLS) for column in range(_CELLS))
 _OCTANTS: Final = ("E", "NE", "N", "NW", "W", "SW", "S", "SE")
 _JITTER: Final = 1 / 128  # fractions of the desktop; less is not yet a movement
 _LENGTHS: Final = (("far", 1 / 4), ("mid", 1 / 16), ("near", 0.0))
@@ -119,6 +121,12 @@ class Vocabulary:
         """Number of tokens: a function of the level alone."""
         return len(self._names)
 
+    @property
+    def clicks(self) -> tuple[int, ...]:
+        """The tokens of a button in a cell of the grid."""
+        names = (f"<{button} {cell}>" for button in _BUTTON_NAMES for cell in _CELL_NAMES)
+        return tuple(self._tokens[name] for name in names)
+
     def encode(self, events: Iterable[Event]) -> NDArray[np.int64]:
         """Tokens of a person's events, which come in the order of time: int64[n].
 
@@ -150,7 +158,6 @@ class Vocabulary:
 
 def _table(level: Level) -> tuple[str, ...]:
     """Names of a level's tokens in their order: `table[token]`."""
-    cells = [f"{column},{row}" for row in range(_CELLS) for column in range(_CELLS)]
     return (
         "<start>",
         UNKNOWN_KEY,
@@ -159,7 +166,7 @@ def _table(level: Level) -> tuple[str, ...]:
         *KEYS,
         *KEY_CLASSES,
         *CHORDS,
-        *(f"<{button} {cell}>" for button in ("left", "right", "other") for cell in cells),
+        *(f"<{button} {cell}>" for button in _BUTTON_NAMES for cell in _CELL_NAMES),
         *(f"<move {octant} {length}>" for octant in _OCTANTS for length, _ in reversed(_LENGTHS)),
         *(f"<scroll {direction}>" for direction in _SCROLLS),
         *(f"<app {category}>" for category in (*_APPLICATIONS, "other")),

@@ -95,3 +95,15 @@ def test_nothing_to_predict_gives_no_figures(data):
 def test_a_vector_of_another_model_is_refused():
     with pytest.raises(ValidationError):
         evaluate(CONFIG, VECTOR[1:], streams(5))
+
+
+def test_only_some_targets_are_counted_and_the_others_stay_context():
+    data = streams(300, 7)
+    whole = evaluate_each(CONFIG, VECTOR, data)
+    parts = [
+        evaluate_each(CONFIG, VECTOR, data, only=some) for some in ({3, 7}, {1, 2, 4, 5, 6, 8})
+    ]
+    for of_all, *of_parts in zip(whole, *parts, strict=True):
+        assert_same(sum(of_parts, NOTHING), of_all)
+    assert parts[0][0].predictions == int(np.isin(data[0], [3, 7]).sum())
+    assert evaluate(CONFIG, VECTOR, data).predictions > sum(p.predictions for p in parts[0]) > 0

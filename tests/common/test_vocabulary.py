@@ -108,6 +108,16 @@ def test_the_table_of_version_1_never_changes(level: Level, size: int, digest: s
     assert hashlib.sha256(listing.encode()).hexdigest() == digest
 
 
+@pytest.mark.parametrize("level", Level)
+def test_clicks_are_a_button_in_a_cell(level: Level) -> None:
+    table = vocabulary(level)
+    clicks = [table.name(token) for token in table.clicks]
+    assert len(clicks) == 3 * 9
+    assert names([at(0, EventKind.BUTTON_DOWN, button=1, x=0.9, y=0.1)]) == ["<left 2,0>"]
+    assert {"<left 2,0>", "<right 0,0>", "<other 1,2>"} <= set(clicks)
+    assert len(set(clicks)) == len(clicks)
+
+
 def test_the_size_does_not_depend_on_the_families() -> None:
     assert vocabulary(families=(Family.KEYS,)).size == vocabulary().size
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tacitly_server.officer.masked import show_masked
 from tacitly_server.officer.output import Side, delta_text, epsilon_text, facts, indented, table
+from tacitly_server.officer.predicted import show_utility
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tacitly_common.accounting.assessment import Advice, Assessment
     from tacitly_common.accounting.planner import Settings
     from tacitly_server.officer.masked import Masked
+    from tacitly_server.officer.predicted import Predicted
 
 
 def assessment_fields(settings: "Settings", assessed: "Assessment") -> dict[str, Any]:
@@ -31,6 +33,7 @@ def show_assessment(
     *,
     solved_for: str | None = None,
     masked: "Masked | None" = None,
+    utility: "Predicted | None" = None,
 ) -> None:
     """The settings and what follows from them, for an officer to read from top to bottom."""
     console.print(_summary(s, a, solved_for))
@@ -76,6 +79,8 @@ def show_assessment(
                 ),
             )
         )
+    if utility is not None:
+        show_utility(console, utility)
     show_warnings(console, a.warnings)
 
 

@@ -27,6 +27,7 @@ from tacitly_server.officer.output import (
     table,
 )
 from tacitly_server.officer.place import optional_policy, policy_option
+from tacitly_server.officer.predicted import predicted, utility_fields
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,11 +60,20 @@ def plan() -> None:
     show_default=True,
     help="Share of the cohort that works with the server, in that adversary's row.",
 )
+@click.option(
+    "--utility",
+    "utility_file",
+    type=FILE,
+    help="Table of `tacitly-sim export`: predict how well the model would guess.",
+)
+@click.option("--utility-data", help="Predict from studies of this data set alone.")
 @masked_options
 @format_option
 def solve(
     model_parameters: int | None,
     colluding: Decimal,
+    utility_file: Path | None,
+    utility_data: str | None,
     form: str,
     masked: bool,
     dropout: Decimal,
@@ -79,7 +89,8 @@ def solve(
     Leave out one of noise multiplier, ε, rounds, participations, cohort, population: noise and
     participations come from the budget; rounds, cohort and population from who can be asked. With
     none left out the settings are checked against each other. With --masked the server's rows are
-    those of a plan that sums under masks, in groups. Exit code 3: over the budget.
+    those of a plan that sums under masks, in groups. With --utility the model's use is predicted
+    from studies, or no data are said to be near this plan. Exit code 3: over the budget.
     """
     from dataclasses import replace
 
@@ -112,14 +123,33 @@ def solve(
     if sums is not None:
         advice = masked_warnings(sums, complete, colluding)
         assessed = replace(assessed, warnings=assessed.warnings + advice)
+    utility = (
+        None
+        if utility_file is None
+        else predicted(
+            utility_file,
+            complete,
+            assessed,
+            data=utility_data,
+            model_parameters=model_parameters,
+        )
+    )
     document = {
         "solved_for": question.unknown,
         **assessment_fields(complete, assessed),
         **masked_fields(sums),
+        **utility_fields(utility),
     }
 
     def show(console: "Console") -> None:
-        show_assessment(console, complete, assessed, solved_for=question.unknown, masked=sums)
+        show_assessment(
+            console,
+            complete,
+            assessed,
+            solved_for=question.unknown,
+            masked=sums,
+            utility=utility,
+        )
 
     emit(document, form, show)
     refuse_over_budget(assessed)

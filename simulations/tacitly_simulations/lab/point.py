@@ -58,6 +58,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `persons` were recorded, `clients` simulated: those beyond the persons are resampled.
     `top1_worst_decile` is the mean over the tenth of persons (at least one) served worst.
     `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort.
+    `keys_saved` and `click_top1` are None where the data hold no keys or no clicks (usefulness.py).
     """
 
     key: str
@@ -85,6 +86,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     top1_worst_decile: float
     top1_spread: float
     model_sha256: str
+    keys_saved: float | None = None
+    click_top1: float | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def run_point(
 
     newer = [held_out for _, held_out in people.parts()]
     scores = evaluate_each(model, simulated.model, newer)
-    return _row(point, people, plan, clients, simulated.receipts, simulated.model, scores)
+    return _row(point, people, plan, clients, simulated.receipts, simulated.model, newer, scores)
 
 
 def spent_epsilon(plan: CampaignPlan, rounds: int) -> float:
@@ -182,9 +185,11 @@ def _row(
     clients: SimulatedClients,
     receipts: Sequence[Receipt],
     model: NDArray[np.float32],
+    newer: Sequence[NDArray[np.int64]],
     scores: Sequence["Evaluation"],
 ) -> Row:
     from tacitly_common.evaluation import NOTHING
+    from tacitly_simulations.lab.usefulness import click_top1, keys_saved
 
     epsilon = None if point.plan.epsilon == "none" else point.plan.epsilon
     private = epsilon is not None
@@ -218,6 +223,8 @@ def _row(
         top1_worst_decile=float(each[: max(1, int(_WORST * len(each)))].mean()),
         top1_spread=float(each.std()),
         model_sha256=model_sha256(model),
+        keys_saved=keys_saved(plan.model, plan.tokens, model, [c.tokens for c in people.clients]),
+        click_top1=click_top1(plan.model, plan.tokens, model, newer),
     )
 
 
