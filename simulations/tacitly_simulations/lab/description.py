@@ -21,6 +21,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tacitly_client.training.baseline import PlainSettings
+from tacitly_common.campaign import ServerOptimizerName
 from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.validation import in_range, positive, short_name
 from tacitly_simulations.datasets import DATASETS
@@ -131,8 +132,11 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
             in_range(2, 1_000_000, cohort=self.cohort)
         if self.participations is not None:
             in_range(1, self.rounds, participations=self.participations)
-        if self.optimizer not in ("sgd", "momentum", "adam"):
-            raise ValidationError(f"optimizer must be sgd, momentum or adam, got {self.optimizer}")
+        optimizers = [name.value for name in ServerOptimizerName]
+        if self.optimizer not in optimizers:
+            raise ValidationError(
+                f"optimizer must be one of {', '.join(optimizers)}, got {self.optimizer!r:.80}"
+            )
         if self.epsilon != math.inf and self.clip_norm == math.inf:
             raise ValidationError(
                 "clip_norm must be finite where epsilon is; noise is scaled to it"
