@@ -201,3 +201,20 @@ def test_the_table_has_a_column_for_each_axis_and_the_same_bytes_again(tmp_path:
     (mean,) = means(rows)
     assert mean.of("top1") == (pytest.approx(0.3), pytest.approx(0.02**0.5))
     assert [path.name for path in tmp_path.iterdir()] == ["results.parquet"]
+
+
+def test_a_study_of_words_has_the_table_of_words_and_needs_the_batched_engine(
+    tmp_path: Path, study: Path, writers: Path
+) -> None:
+    text = STUDY[: STUDY.index("[sweep]")].replace("least_tokens = 100", 'tokens = "words"')
+    study.write_text(text.replace("[1, 2]", "[1]").replace("[data]", "[data]\nleast_tokens = 5"))
+    options = ("--data-dir", writers, "--processes", 1, "--format", "json")
+    ended = run("run", study, *options, "--out", tmp_path / "words")
+    assert ended.returncode == 0, ended.stderr
+    (row,) = json.loads(ended.stdout)["rows"]
+    assert row["trained_parameters"] > 2_000
+    assert row["keys_saved"] is None
+    study.write_text(study.read_text().replace("name =", 'engine = "flower"\nname =', 1))
+    refused = run("run", study, *options, "--out", tmp_path / "flower")
+    assert refused.returncode == 2
+    assert 'needs engine = "batched"' in refused.stderr

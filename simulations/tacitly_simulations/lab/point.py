@@ -58,7 +58,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `persons` were recorded, `clients` simulated: those beyond the persons are resampled.
     `top1_worst_decile` is the mean over the tenth of persons (at least one) served worst.
     `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort.
-    `keys_saved` and `click_top1` are None where the data hold no keys or no clicks (usefulness.py).
+    `keys_saved` and `click_top1` (usefulness.py) are None where the data hold no keys or no clicks,
+    and where a token is a word.
     """
 
     key: str
@@ -193,6 +194,7 @@ def _row(
 
     epsilon = None if point.plan.epsilon == "none" else point.plan.epsilon
     private = epsilon is not None
+    on_device = point.data.tokens is Unit.CHARACTERS  # a device's suggestions know no others
     whole = sum(scores, NOTHING)
     each = np.sort([score.top1 for score in scores if score.predictions])
     noise = float(plan.subject.noise_multiplier)
@@ -223,8 +225,12 @@ def _row(
         top1_worst_decile=float(each[: max(1, int(_WORST * len(each)))].mean()),
         top1_spread=float(each.std()),
         model_sha256=model_sha256(model),
-        keys_saved=keys_saved(plan.model, plan.tokens, model, [c.tokens for c in people.clients]),
-        click_top1=click_top1(plan.model, plan.tokens, model, newer),
+        keys_saved=(
+            keys_saved(plan.model, plan.tokens, model, [c.tokens for c in people.clients])
+            if on_device
+            else None
+        ),
+        click_top1=click_top1(plan.model, plan.tokens, model, newer) if on_device else None,
     )
 
 
