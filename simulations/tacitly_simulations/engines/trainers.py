@@ -71,7 +71,8 @@ def blocks_of(members: Iterable[int], counts: NDArray[np.int64], size: int) -> l
 class Trainers:
     """Trains on `processes` processes; on one, in this very process.
 
-    A process that dies is replaced and its part is trained again: it costs nothing but time.
+    With `ray_address` on all CPUs of that Ray cluster instead. A process, or a node, that dies is
+    replaced and its part is trained again: it costs nothing but time.
     `blocks_of_a_task` is a matter of speed alone. `progress` is told the clients trained so far
     in the round.
     """
@@ -79,13 +80,20 @@ class Trainers:
     work: Work
     clients: SimulatedClients
     processes: int = 1
+    ray_address: str | None = None
     blocks_of_a_task: int = _BLOCKS_OF_A_TASK
     progress: Callable[[int], None] = lambda _clients: None
     _pool: "Pool[_Trainer]" = field(init=False)
 
     def __enter__(self) -> Self:
         make = partial(_trainer, self.work, self.clients)
-        if self.processes == 1:
+        if self.ray_address is not None:
+            from tacitly_simulations.engines.ray_pool import RayPool, connect
+
+            connect(self.ray_address)
+            # With the windows in it: where a worker is, their file is not.
+            self._pool = RayPool(partial(_Trainer, self.work, self.clients.open()))
+        elif self.processes == 1:
             self._pool = OneWorker(make)
         else:
             preload = [__name__, "tacitly_simulations.engines.block"]

@@ -13,7 +13,13 @@ from tacitly_simulations.population import FAMILIES
 
 
 def run_file(
-    path: Path, data_dir: Path | None, out: Path | None, *, processes: int, form: str
+    path: Path,
+    data_dir: Path | None,
+    out: Path | None,
+    *,
+    processes: int,
+    ray_address: str | None,
+    form: str,
 ) -> None:
     """Run the study in `path`, or what is left of it, and print its results."""
     study = read_study(path)
@@ -25,7 +31,7 @@ def run_file(
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
-    results = run_study(study, out, processes=processes, progress=progress)
+    results = run_study(study, out, processes=processes, ray_address=ray_address, progress=progress)
     _print(results, form)
     progress(f"{out / 'report.html'}, {out / 'results.parquet'}")
 

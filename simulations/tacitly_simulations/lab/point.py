@@ -112,9 +112,17 @@ class Watching:
 
 
 def run_point(
-    point: Point, people: People, directory: Path, *, processes: int, watching: Watching
+    point: Point,
+    people: People,
+    directory: Path,
+    *,
+    processes: int,
+    ray_address: str | None,
+    watching: Watching,
 ) -> Row:
     """Train and score. `directory` holds what lets it go on after a kill.
+
+    It trains in `processes` processes here, or on the Ray cluster at `ray_address`.
 
     Raises:
         ValidationError: settings that do not fit this data, or each other.
@@ -148,6 +156,7 @@ def run_point(
             start,
             clients,
             processes=processes,
+            ray_address=ray_address,
             availability=availability,
             on_round=on_round,
             on_clients=watching.on_clients,
@@ -162,7 +171,13 @@ def run_point(
         from tacitly_simulations.engines import flower
 
         simulated = flower.simulate(
-            directory / "run", work, start, clients, processes=processes, on_round=on_round
+            directory / "run",
+            work,
+            start,
+            clients,
+            processes=processes,
+            ray_address=ray_address,
+            on_round=on_round,
         )
     # Only now: until here this process needs no torch, which takes 150 MB.
 

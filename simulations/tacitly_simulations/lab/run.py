@@ -59,16 +59,26 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def run_study(
-    study: Study, out: Path, *, processes: int, progress: Callable[[str], None]
+    study: Study,
+    out: Path,
+    *,
+    processes: int,
+    ray_address: str | None,
+    progress: Callable[[str], None],
 ) -> Results:
-    """Run what `out` does not hold yet.
+    """Run what `out` does not hold yet, in processes here or on a Ray cluster.
 
     Raises:
+        ClusterError: there is no such cluster, or its nodes cannot take part.
         StudyError: `out` holds another study, or one on other data.
         DatasetError, ValidationError, CampaignEndedError: see `run_point`.
     """
     if not study.data.directory:
         raise StudyError("data.directory is missing; write it in the study or give --data-dir")
+    if ray_address is not None:
+        from tacitly_simulations.engines.ray_pool import connect
+
+        connect(ray_address)
     data = Path(study.data.directory)
     people_of = _Loader(data)
     first = people_of(next(study.points()))
@@ -92,7 +102,14 @@ def run_study(
             shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)
         pace.begin(point, point.plan.cohort or point.population.clients or len(people.clients))
-        row = run_point(point, people, directory, processes=processes, watching=pace.watching())
+        row = run_point(
+            point,
+            people,
+            directory,
+            processes=processes,
+            ray_address=ray_address,
+            watching=pace.watching(),
+        )
         _write(out / "times" / f"{point.key}.json", msgspec.json.encode(pace.took()))
         _write(_row_file(out, point), msgspec.json.format(msgspec.json.encode(row)))
         shutil.rmtree(directory)
