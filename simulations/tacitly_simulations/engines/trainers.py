@@ -13,6 +13,7 @@ Noise and sampling are seeded here, so that a study can be run again to the bit.
 both from a secure source (`client/`).
 """
 
+import math
 import multiprocessing
 import os
 from collections import deque
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -31,6 +33,7 @@ from tacitly_common.campaign import CampaignPlan
 from tacitly_common.errors import TacitlyError
 from tacitly_common.mechanisms.gaussian import clip_l2
 from tacitly_simulations.engines.client_file import SimulatedClients
+from tacitly_simulations.engines.clipping import AdaptiveClip, clip_by_tensor
 from tacitly_simulations.engines.privacy import Privacy
 
 # A quarter of what `block.py` computes at once, and no setting either: what fits into a cache.
@@ -50,12 +53,17 @@ class WorkerError(TacitlyError):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every client of a study does. `local` is how it trains without record-level privacy."""
+    """What every client of a study does. `local` is how it trains without record-level privacy.
+
+    `clip_by_tensor` and `adaptive_clip`: see `clipping.py`.
+    """
 
     plan: CampaignPlan
     privacy: Privacy
     local: PlainSettings
     seed: int
+    clip_by_tensor: bool = False
+    adaptive_clip: AdaptiveClip | None = None
 
     @property
     def batch_windows(self) -> float:
@@ -116,13 +124,30 @@ class Trainers:
         int64[trainable_parameters], without subject-level noise. `decode_mean` and the server's
         optimiser take it from here.
         """
-        total = np.zeros(self.work.plan.model.trainable_parameters, dtype=np.int64)
+        clip_norm = float(self.work.plan.subject.clip_norm)
+        return self.clipped_sum_and_count(
+            model, number, members, attempt=attempt, clip_norm=clip_norm
+        )[0]
+
+    def clipped_sum_and_count(
+        self,
+        model: NDArray[np.float32],
+        number: int,
+        members: Sequence[int],
+        *,
+        attempt: int = 1,
+        clip_norm: float,
+    ) -> tuple[NDArray[np.int64], int]:
+        """`clipped_sum` at another clip norm, on its grid, and how many updates were within it."""
+        total, within = np.zeros(self.work.plan.model.trainable_parameters, dtype=np.int64), 0
         trained = 0
-        for blocks, part in self._each(_clipped_sum, model, number, attempt, members):
+        function = partial(_clipped_sum, clip_norm=clip_norm)
+        for blocks, (part, within_part) in self._each(function, model, number, attempt, members):
             total += part
+            within += within_part
             trained += sum(map(len, blocks))
             self.progress(trained)
-        return total
+        return total, within
 
     def updates(
         self, model: NDArray[np.float32], number: int, members: Sequence[int], *, attempt: int = 1
@@ -257,15 +282,25 @@ def _run(function: Callable[["_Task", "_Trainer"], _Result], task: _Task) -> _Re
     return _trainer.run(function, task)
 
 
-def _clipped_sum(task: _Task, trainer: _Trainer) -> NDArray[np.int64]:
-    plan = trainer.work.plan
-    bound, grid_step = float(plan.subject.clip_norm), plan.grid_step
+def _clipped_sum(
+    task: _Task, trainer: _Trainer, *, clip_norm: float
+) -> tuple[NDArray[np.int64], int]:
+    work, plan = trainer.work, trainer.work.plan
+    grid_step = math.ldexp(clip_norm, -plan.subject.grid_bits)
+    within = 0
     # Whole numbers below 2^53 are exact in float64, in whatever order they are added.
     total = np.zeros(plan.model.trainable_parameters)
     for block in task.blocks:
         for update in trainer.train(task, block):
-            total += np.rint(clip_l2(update, bound) / grid_step)
-    return total.astype(np.int64)
+            clipped = (
+                clip_by_tensor(plan.model, update, clip_norm)
+                if work.clip_by_tensor
+                else clip_l2(update, clip_norm)
+            )
+            total += np.rint(clipped / grid_step)
+            if work.adaptive_clip is not None:
+                within += int(np.linalg.norm(update.astype(np.float64)) <= clip_norm)
+    return total.astype(np.int64), within
 
 
 def _updates(task: _Task, trainer: _Trainer) -> NDArray[np.float32]:

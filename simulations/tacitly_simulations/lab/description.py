@@ -26,11 +26,13 @@ from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.validation import in_range, positive, short_name
 from tacitly_simulations.datasets import DATASETS
 from tacitly_simulations.engines.availability import Availability
+from tacitly_simulations.engines.clipping import AdaptiveClip
 from tacitly_simulations.study_settings import Start
 
 _PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MOST_POINTS: Final = 10_000
+_COUNT_NOISE: Final = 1 / 20  # Andrew et al. 2021, section 3.1: σ_b = m/20
 
 
 class StudyError(TacitlyError, ValueError):
@@ -97,7 +99,9 @@ class ModelPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The campaign. `epsilon = "none"`: no subject-level noise; `clip_norm = "none"`: no clip.
 
-    `cohort` is everybody and `participations` one for each round, if left out.
+    `cohort` is everybody and `participations` one for each round, if left out. Clips by tensor, and
+    at a quantile from `clip_norm` on (`clip_count_noise` is a twentieth of the cohort if left out):
+    see `engines/clipping.py`.
     """
 
     rounds: int = 10
@@ -106,6 +110,10 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     minimum_gap_rounds: int = 0
     epsilon: float | Literal["none"] = "none"
     clip_norm: float | Literal["none"] = 1.0
+    clip_by: Literal["update", "tensor"] = "update"
+    clip_quantile: float | None = None
+    clip_rate: float = 0.2
+    clip_count_noise: float | None = None
     record_level: bool = False
     optimizer: str = "momentum"
     learning_rate: float = 1.0
@@ -129,10 +137,29 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValidationError(
                 f"optimizer must be one of {', '.join(optimizers)}, got {self.optimizer!r:.80}"
             )
-        if self.epsilon != math.inf and self.clip_norm == math.inf:
+        if self.epsilon != "none" and self.clip_norm == "none":
             raise ValidationError(
-                "clip_norm must be finite where epsilon is; noise is scaled to it"
+                "clip_norm must be a number where epsilon is; noise is scaled to it"
             )
+        if self.clip_quantile is not None:
+            if self.clip_norm == "none":
+                raise ValidationError("clip_quantile needs a clip_norm to start from; give one")
+            if self.clip_by == "tensor":
+                raise ValidationError(
+                    'clip_quantile adapts the norm of whole updates; leave out clip_by = "tensor"'
+                )
+            self.adaptive_clip(2)
+
+    def adaptive_clip(self, cohort: int) -> AdaptiveClip | None:
+        """For the batched engine."""
+        if self.clip_quantile is None:
+            return None
+        noise = self.clip_count_noise
+        return AdaptiveClip(
+            quantile=self.clip_quantile,
+            rate=self.clip_rate,
+            count_noise=cohort * _COUNT_NOISE if noise is None else noise,
+        )
 
 
 class LocalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):

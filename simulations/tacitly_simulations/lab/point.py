@@ -57,7 +57,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `epsilon` is None without subject-level noise; it and `delta` are of the whole run.
     `persons` were recorded, `clients` simulated: those beyond the persons are resampled.
     `top1_worst_decile` is the mean over the tenth of persons (at least one) served worst.
-    `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort.
+    `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort, z
+    without the count's share where the clip adapts; `last_clip_norm` is where it came to.
     """
 
     key: str
@@ -85,6 +86,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     top1_worst_decile: float
     top1_spread: float
     model_sha256: str
+    last_clip_norm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,15 @@ def run_point(
         cache=directory.parent,
     )
     plan = _plan(point, model, record, start, count)
-    work = Work(plan, _privacy(point), point.local.settings(), point.seed)
+    adaptive = point.plan.adaptive_clip(plan.cohort.target)
+    work = Work(
+        plan,
+        _privacy(point),
+        point.local.settings(),
+        point.seed,
+        clip_by_tensor=point.plan.clip_by == "tensor",
+        adaptive_clip=adaptive,
+    )
 
     def on_round(receipt: Receipt) -> None:
         watching.on_round(receipt, plan)
@@ -149,6 +159,11 @@ def run_point(
             on_clients=watching.on_clients,
         )
     else:
+        if work.clip_by_tensor or adaptive is not None:
+            raise ValidationError(
+                'plan.clip_by and clip_quantile need engine = "batched": a device clips its whole '
+                "update to the plan's norm; leave them out"
+            )
         if availability != ALWAYS:
             raise ValidationError(
                 'population.online, diurnal and dropout need engine = "batched"; leave them out'
@@ -164,7 +179,7 @@ def run_point(
 
     newer = [held_out for _, held_out in people.parts()]
     scores = evaluate_each(model, simulated.model, newer)
-    return _row(point, people, plan, clients, simulated.receipts, simulated.model, scores)
+    return _row(point, people, work, clients, simulated.receipts, simulated.model, scores)
 
 
 def spent_epsilon(plan: CampaignPlan, rounds: int) -> float:
@@ -176,7 +191,7 @@ def spent_epsilon(plan: CampaignPlan, rounds: int) -> float:
 def _row(
     point: Point,
     people: People,
-    plan: CampaignPlan,
+    work: Work,
     clients: SimulatedClients,
     receipts: Sequence[Receipt],
     model: NDArray[np.float32],
@@ -184,11 +199,16 @@ def _row(
 ) -> Row:
     from tacitly_common.evaluation import NOTHING
 
+    plan, adaptive = work.plan, work.adaptive_clip
     epsilon = None if point.plan.epsilon == "none" else point.plan.epsilon
     private = epsilon is not None
     whole = sum(scores, NOTHING)
     each = np.sort([score.top1 for score in scores if score.predictions])
     noise = float(plan.subject.noise_multiplier)
+    of_updates = noise
+    if private and adaptive is not None:
+        of_updates = float(adaptive.noise_of_updates(plan.subject.noise_multiplier))
+    clips = [receipt.clip.norm for receipt in receipts if receipt.clip is not None]
     dimension = plan.model.trainable_parameters
     return Row(
         key=point.key,
@@ -205,7 +225,7 @@ def _row(
         epsilon=epsilon,
         delta=float(plan.delta),
         noise_multiplier=noise if private else None,
-        noise_to_clip=noise * math.sqrt(dimension) / plan.cohort.target if private else None,
+        noise_to_clip=of_updates * math.sqrt(dimension) / plan.cohort.target if private else None,
         trained_parameters=dimension,
         attempts_lost=sum(receipt.outcome is Outcome.LOST for receipt in receipts),
         client_rounds=sum(receipt.usable for receipt in receipts),
@@ -216,6 +236,7 @@ def _row(
         top1_worst_decile=float(each[: max(1, int(_WORST * len(each)))].mean()),
         top1_spread=float(each.std()),
         model_sha256=model_sha256(model),
+        last_clip_norm=clips[-1] if clips else None,
     )
 
 
