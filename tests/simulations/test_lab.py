@@ -57,6 +57,10 @@ def study(tmp_path: Path) -> Path:
 def test_a_study_that_was_killed_ends_in_the_same_table(
     tmp_path: Path, study: Path, writers: Path
 ) -> None:
+    # With what a round takes from the one before, and what comes after the rounds.
+    text = STUDY.replace("epsilon = 8", "epsilon = 8\nclip_quantile = 0.5\nclip_count_noise = 3")
+    text = text.replace("[local]", "[personal]\nepochs = 1\n\n[local]")
+    study.write_text(text)
     options = ("--data-dir", writers, "--processes", 1)
     whole = run("run", study, *options, "--out", tmp_path / "whole", "--format", "json")
     assert whole.returncode == 0, whole.stderr
@@ -65,6 +69,8 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
     assert [row["clients"] for row in document["rows"]] == [4, 4, 9, 9]
     assert [row["resampled"] for row in document["rows"]] == [False, False, True, True]
     assert document["environment"]["packages"]["torch"]
+    assert all(row["last_clip_norm"] not in (None, 1) for row in document["rows"])
+    assert all(row["top1_personal"] is not None for row in document["rows"])
 
     for lines in sorted(random.sample(range(1, 14), 2)):
         print("killed after line", lines)
@@ -90,7 +96,7 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
     assert "ε 7.99" in whole.stderr
 
     other = study.with_name("other.toml")
-    other.write_text(STUDY.replace("rounds = 3", "rounds = 4"))
+    other.write_text(text.replace("rounds = 3", "rounds = 4"))
     refused = run("run", other, *options, "--out", tmp_path / "killed")
     assert refused.returncode == 2
     assert "holds another study" in refused.stderr
@@ -114,6 +120,7 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
         ),
         ("epsilon = 8", 'clip_by = "layer"', "plan.clip_by: invalid enum value 'layer'"),
         ("epsilon = 8", 'optimizer = "adagrad"', "must be one of sgd, momentum, adam, yogi"),
+        ("[local]", '[personal]\ntrain = ["head"]\n\n[local]', "personal: trainable names 'head'"),
         ("epsilon = 8", "epsilon = -1", "plan: epsilon must be > 0, got -1"),
         ('"population.clients"', '"plan.clients"', "sweep names 'plan.clients', which is no field"),
         ("[4, 9]", '[4, "many"]', "sweep: population.clients: expected `int | null`, got `str`"),

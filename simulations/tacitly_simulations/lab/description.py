@@ -23,6 +23,7 @@ import msgspec
 from tacitly_client.training.baseline import PlainSettings
 from tacitly_common.campaign import ServerOptimizerName
 from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.model_config import ModelConfig
 from tacitly_common.validation import in_range, positive, short_name
 from tacitly_simulations.datasets import DATASETS
 from tacitly_simulations.engines.availability import Availability
@@ -187,6 +188,33 @@ class LocalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
+class PersonalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What each person trains on alone after the rounds, and how; nothing with 0 epochs."""
+
+    train: tuple[str, ...] = ("output.weight", "output.bias")
+    epochs: int = 0
+    batch_windows: int = 16
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        in_range(0, 1_000, epochs=self.epochs)
+        # A wrong name is found now, not after the rounds; names do not depend on sizes.
+        ModelConfig(vocabulary_size=2, trainable=self.train)
+        self.settings()
+
+    def settings(self) -> PlainSettings | None:
+        """None: nobody trains on."""
+        if self.epochs == 0:
+            return None
+        return PlainSettings(
+            epochs=self.epochs,
+            batch_windows=self.batch_windows,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+        )
+
+
 class RecordPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """DP-SGD inside the device, where the plan turns it on."""
 
@@ -208,6 +236,7 @@ class Point(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelPart
     plan: PlanPart
     local: LocalPart
+    personal: PersonalPart
     record: RecordPart
     axes: dict[str, Any]
 
@@ -236,6 +265,7 @@ class Study(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelPart = ModelPart()
     plan: PlanPart = PlanPart()
     local: LocalPart = LocalPart()
+    personal: PersonalPart = PersonalPart()
     record: RecordPart = RecordPart()
     sweep: dict[str, list[Any]] = {}
 
@@ -263,7 +293,7 @@ class Study(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def points(self) -> Iterator[Point]:
         """Every point, seeds fastest."""
-        sections = ("data", "population", "model", "plan", "local", "record")
+        sections = ("data", "population", "model", "plan", "local", "personal", "record")
         for values in itertools.product(*self.sweep.values()):
             axes = dict(zip(self.sweep, values, strict=True))
             parts = {name: msgspec.to_builtins(getattr(self, name)) for name in sections}
@@ -322,6 +352,7 @@ def _explained(error: msgspec.ValidationError) -> str:
             "model": ModelPart,
             "plan": PlanPart,
             "local": LocalPart,
+            "personal": PersonalPart,
             "record": RecordPart,
         }
         fields = kinds.get(where, Study).__struct_fields__

@@ -59,6 +59,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `top1_worst_decile` is the mean over the tenth of persons (at least one) served worst.
     `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort, z
     without the count's share where the clip adapts; `last_clip_norm` is where it came to.
+    Those of `personal` are each person's own model, which nobody else ever has.
     """
 
     key: str
@@ -87,6 +88,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     top1_spread: float
     model_sha256: str
     last_clip_norm: float | None = None
+    top1_personal: float | None = None
+    top3_personal: float | None = None
+    perplexity_personal: float | None = None
+    top1_worst_decile_personal: float | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +184,22 @@ def run_point(
 
     newer = [held_out for _, held_out in people.parts()]
     scores = evaluate_each(model, simulated.model, newer)
-    return _row(point, people, work, clients, simulated.receipts, simulated.model, scores)
+    row = _row(point, people, work, clients, simulated.receipts, simulated.model, scores)
+    settings = point.personal.settings()
+    if settings is None:
+        return row
+    from tacitly_simulations.lab.personal import personal_scores
+
+    own = personal_scores(
+        work,
+        simulated.model,
+        clients,
+        newer,
+        train=point.personal.train,
+        settings=settings,
+        processes=processes,
+    )
+    return _with_personal(row, own)
 
 
 def spent_epsilon(plan: CampaignPlan, rounds: int) -> float:
@@ -203,7 +223,7 @@ def _row(
     epsilon = None if point.plan.epsilon == "none" else point.plan.epsilon
     private = epsilon is not None
     whole = sum(scores, NOTHING)
-    each = np.sort([score.top1 for score in scores if score.predictions])
+    each = _top1_of_each(scores)
     noise = float(plan.subject.noise_multiplier)
     of_updates = noise
     if private and adaptive is not None:
@@ -233,11 +253,33 @@ def _row(
         top1=whole.top1,
         top3=whole.top3,
         perplexity=whole.perplexity,
-        top1_worst_decile=float(each[: max(1, int(_WORST * len(each)))].mean()),
+        top1_worst_decile=_worst_decile(each),
         top1_spread=float(each.std()),
         model_sha256=model_sha256(model),
         last_clip_norm=clips[-1] if clips else None,
     )
+
+
+def _with_personal(row: Row, scores: Sequence["Evaluation"]) -> Row:
+    from tacitly_common.evaluation import NOTHING
+
+    whole = sum(scores, NOTHING)
+    return msgspec.structs.replace(
+        row,
+        top1_personal=whole.top1,
+        top3_personal=whole.top3,
+        perplexity_personal=whole.perplexity,
+        top1_worst_decile_personal=_worst_decile(_top1_of_each(scores)),
+    )
+
+
+def _top1_of_each(scores: Sequence["Evaluation"]) -> NDArray[np.float64]:
+    """Ascending."""
+    return np.sort([score.top1 for score in scores if score.predictions])
+
+
+def _worst_decile(ascending: NDArray[np.float64]) -> float:
+    return float(ascending[: max(1, int(_WORST * len(ascending)))].mean())
 
 
 def _model(point: Point) -> ModelConfig:
