@@ -37,7 +37,8 @@ beyond the persons are resampled from them: more clients, not more people.</p>{%
 {% for plot in plots %}<figure>{{ plot }}</figure>
 {% endfor %}<table><thead><tr>
 <th>setting</th><th>ε</th><th>δ</th><th>z</th><th>noise / clip</th><th>clients</th><th>cohort</th>
-<th>top-1</th><th>top-3</th><th>perplexity</th><th>worst tenth top-1</th></tr></thead><tbody>
+<th>top-1</th><th>top-3</th><th>perplexity</th><th>worst tenth top-1</th>
+{% if personal %}<th>personal top-1</th>{% endif %}</tr></thead><tbody>
 {% for mean in means %}{% set row = mean.first %}<tr>
 <td>{{ label(mean) }}</td>
 <td>{{ '%g' % row.epsilon if row.epsilon is not none else '–' }}</td>
@@ -48,12 +49,14 @@ beyond the persons are resampled from them: more clients, not more people.</p>{%
 <td>{{ '{:,}'.format(row.cohort) }}</td>
 <td>{{ percent(mean, 'top1') }}</td><td>{{ percent(mean, 'top3') }}</td>
 <td>{{ '%.2f' % mean.of('perplexity')[0] }} ± {{ '%.2f' % mean.of('perplexity')[1] }}</td>
-<td>{{ percent(mean, 'top1_worst_decile') }}</td></tr>
+<td>{{ percent(mean, 'top1_worst_decile') }}</td>
+{% if personal %}<td>{{ percent(mean, 'top1_personal') if row.top1_personal is not none else '–' }}
+</td>{% endif %}</tr>
 {% endfor %}{% for predictor in (people.predictors if people else []) %}<tr>
 <td>counts of everybody's tokens: {{ predictor.method }}</td>
 <td>–</td><td>–</td><td>–</td><td>–</td><td>–</td><td>–</td>
 <td>{{ '%.1f' % (100 * predictor.top1) }} %</td><td>{{ '%.1f' % (100 * predictor.top3) }} %</td>
-<td>{{ '%.2f' % predictor.perplexity }}</td><td>–</td></tr>
+<td>{{ '%.2f' % predictor.perplexity }}</td><td>–</td>{% if personal %}<td>–</td>{% endif %}</tr>
 {% endfor %}</tbody></table>
 <p>ε is at the level of a whole person, over all rounds, at the δ beside it; noise / clip is the
 norm of the noise on a mean update in clip norms. {% if resampled %}* resampled.{% endif %}</p>
@@ -86,6 +89,7 @@ def write_report(out: Path, results: "Results") -> Path:
         plots=[Markup(plot) for plot in _plots(averaged)],  # noqa: S704
         label=_label,
         percent=_percent,
+        personal=any(row.top1_personal is not None for row in results.rows),
         resampled=any(row.resampled for row in results.rows),
     )
     path = out / "report.html"
