@@ -2,102 +2,24 @@
 
 import json
 import math
-from datetime import UTC, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from measured_utility import DELTA, GRID, PARTICIPATIONS, ROUNDS, measured, series, table
 from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.accounting.subject import epsilon_of, nano_rho_per_participation
 from tacitly_common.utility.predict import NEAR, Answer, Planned, State, predict
 from tacitly_common.utility.table import (
     Figure,
-    Measured,
     Series,
-    Source,
     UtilityTable,
     UtilityTableError,
     figure_of,
     parse_table,
     read_table,
-)
-
-DELTA = 1e-6
-ROUNDS, PARTICIPATIONS = 20, 5
-PLAIN = Figure(mean=0.5, deviation=0.1)
-
-
-def measured(
-    epsilon: float | None,
-    cohort: int,
-    top1: float,
-    *,
-    deviation: float | None = 0.01,
-    seeds: int = 3,
-    population: int = 10_000,
-    delta: float = DELTA,
-) -> Measured:
-    noise = None if epsilon is None else least_noise_multiplier(epsilon, delta, PARTICIPATIONS)
-    plain = PLAIN if seeds > 1 else Figure(mean=0.5, deviation=None)
-    return Measured(
-        epsilon=epsilon,
-        delta=delta,
-        noise_multiplier=None if noise is None else float(noise),
-        population=population,
-        resampled=population > 37,
-        cohort=cohort,
-        seeds=seeds,
-        top1=Figure(mean=top1, deviation=deviation),
-        top3=plain,
-        perplexity=plain,
-        keys_saved=None,
-        click_top1=None,
-    )
-
-
-def series(*points: Measured, study: str = "sweep", **changed: Any) -> Series:
-    fields: dict[str, Any] = {
-        "data": "coauthor",
-        "start": "public",
-        "persons": 37,
-        "trained_parameters": 1_000,
-        "rounds": ROUNDS,
-        "participations": PARTICIPATIONS,
-        "method": {"plan.clip_norm": "1"},
-    }
-    return Series(study=study, points=points, **(fields | changed))
-
-
-def table(*parts: Series) -> UtilityTable:
-    names = dict.fromkeys(part.study for part in parts)
-    sources = (
-        Source(
-            name=name,
-            results_sha256="a" * 64,
-            data_sha256="b" * 64,
-            engine="batched",
-            python="3.11.7",
-            machine="Linux x86_64",
-            packages={"tacitly": "0.1.0"},
-            commit="c" * 40,
-        )
-        for name in names
-    )
-    made = datetime(2026, 11, 29, tzinfo=UTC)
-    return UtilityTable(schema_version=1, made=made, studies=tuple(sources), series=parts)
-
-
-GRID = series(
-    measured(1, 100, 0.20),
-    measured(4, 100, 0.30),
-    measured(16, 100, 0.40),
-    measured(1, 400, 0.36),
-    measured(4, 400, 0.42),
-    measured(16, 400, 0.44),
-    measured(None, 400, 0.46),
 )
 
 
@@ -195,7 +117,7 @@ def test_where_one_value_was_measured_nothing_tells_of_another(name: str) -> Non
 
 
 def test_one_seed_gives_no_interval_and_so_no_prediction() -> None:
-    answer = asked(series(measured(4, 100, 0.3, deviation=None, seeds=1)))
+    answer = asked(series(measured(4, 100, 0.3, deviation=None)))
     assert answer.state is State.NO_DATA
     assert "one seed" in answer.reason
 
@@ -246,12 +168,10 @@ def test_the_interval_holds_as_many_new_runs_as_it_says() -> None:
     held = 0
     for _ in range(400):
         seeds = rng.normal(0.4, 0.02, size=3).tolist()
-        point = measured(4, 100, 0.4)
         figure = figure_of(seeds)
         one = asked(series(measured(4, 100, figure.mean, deviation=figure.deviation)))
         (prediction,) = one.predictions
         held += prediction.low <= rng.normal(0.4, 0.02) <= prediction.high
-        assert point.seeds == 3
     assert 0.92 <= held / 400 <= 0.98
 
 
@@ -334,7 +254,6 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_the_plans_epsilon_is_what_its_noise_costs() -> None:
     answer = asked(epsilon=4)
     noise = least_noise_multiplier(4, DELTA, PARTICIPATIONS)
-    assert isinstance(noise, Decimal)
     spent = PARTICIPATIONS * nano_rho_per_participation(noise)
     assert answer.epsilon == pytest.approx(epsilon_of(spent, DELTA))
     assert 3.99 < answer.epsilon <= 4

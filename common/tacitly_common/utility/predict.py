@@ -280,20 +280,23 @@ def _placed(name: str, measured: Sequence[float], wanted: float, notes: list[str
         return _Place(nearest, nearest, 0.0, 0.0)
     inside = measured[0] < wanted < measured[last]
     if not inside and (last == 0 or abs(away) > math.log(NEAR)):
-        ends = " to ".join(f"{value:.3g}" for value in dict.fromkeys((measured[0], measured[last])))
-        raise _NothingNearError(
-            f"was measured at {name} {ends}, the plan has {wanted:.3g}", abs(away)
-        )
+        ends = " to ".join(dict.fromkeys(map(_shown, (measured[0], measured[last]))))
+        reason = f"was measured at {name} {ends}, the plan has {_shown(wanted)}"
+        raise _NothingNearError(reason, abs(away))
     step = 1 if inside == (away > 0) else -1
     other = nearest + step
     share = abs(away / math.log(measured[other] / measured[nearest]))
     if inside:
         return _Place(nearest, other, share, share)
     notes.append(
-        f"{name} {wanted:.3g} lies outside what was measured: the figure is that of "
-        f"{measured[nearest]:.3g}, the interval wider"
+        f"{name} {_shown(wanted)} lies outside what was measured: the figure is that of "
+        f"{_shown(measured[nearest])}, the interval wider"
     )
     return _Place(nearest, other, 0.0, share)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _between(place: _Place, near: _Estimate, other: _Estimate) -> _Estimate:
