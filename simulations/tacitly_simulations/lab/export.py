@@ -122,6 +122,10 @@ def _measured(rows: Sequence[Row]) -> Measured:
     def figure(name: str) -> Figure:
         return figure_of([getattr(row, name) for row in rows])
 
+    def known(name: str) -> Figure | None:
+        """Unknown too where a row is of a version that did not measure it."""
+        return figure(name) if all(getattr(row, name) is not None for row in rows) else None
+
     return Measured(
         epsilon=first.epsilon,
         delta=first.delta,
@@ -133,8 +137,8 @@ def _measured(rows: Sequence[Row]) -> Measured:
         top1=figure("top1"),
         top3=figure("top3"),
         perplexity=figure("perplexity"),
-        keys_saved=None if first.keys_saved is None else figure("keys_saved"),
-        click_top1=None if first.click_top1 is None else figure("click_top1"),
+        keys_saved=known("keys_saved"),
+        click_top1=known("click_top1"),
     )
 
 

@@ -71,8 +71,8 @@ class Mean:
         return ", ".join(named) or "the one setting"
 
     def has(self, figure: str) -> bool:
-        """Whether the data give this figure."""
-        return getattr(self.first, figure) is not None
+        """Whether the data give this figure, and all rows are of a version that measured it."""
+        return all(getattr(row, figure) is not None for row in self.rows)
 
     def of(self, figure: str) -> tuple[float, float]:
         """Over the seeds; the deviation is the sample's, 0 for one seed."""
