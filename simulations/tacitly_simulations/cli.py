@@ -284,6 +284,24 @@ def report(folder: Path, form: str) -> None:
     show(folder, form=form)
 
 
+@cli.command()
+@click.argument(
+    "folders", nargs=-1, required=True, type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("utility.json"),
+    show_default=True,
+    help="The table; replaced if it is there.",
+)
+def export(folders: tuple[Path, ...], out: Path) -> None:
+    """Export finished studies as the table that `tacitly-officer plan solve --utility` reads."""
+    from tacitly_simulations.lab.commands import export_studies
+
+    export_studies(folders, out)
+
+
 @cli.command(name="list")
 @click.option(
     "--studies",

@@ -1,18 +1,27 @@
 """Studies in TOML: what they refuse, what they resume, and that both engines run the same file."""
 
+import hashlib
 import json
 import random
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from click.testing import CliRunner
 from pyarrow import parquet
 
+from tacitly_common.utility.table import read_table as read_utility
+from tacitly_simulations.cli import cli
 from tacitly_simulations.lab.description import Engine, StudyError, read_study
+from tacitly_simulations.lab.environment import Environment
+from tacitly_simulations.lab.export import export
+from tacitly_simulations.lab.plots import plots
 from tacitly_simulations.lab.point import Row
-from tacitly_simulations.lab.results import means, write_results
+from tacitly_simulations.lab.results import front, means, read_table, write_results
 
 STUDY = """
 name = "four-writers"
@@ -252,3 +261,149 @@ def test_a_study_of_words_has_the_table_of_words_and_needs_the_batched_engine(
     refused = run("run", study, *options, "--out", tmp_path / "flower")
     assert refused.returncode == 2
     assert 'needs engine = "batched"' in refused.stderr
+
+
+def setting(
+    epsilon: float | None, cohort: int, *top1: float, keys: float | None = None
+) -> list[Row]:
+    axes = {
+        "plan.epsilon": "none" if epsilon is None else f"{epsilon:g}",
+        "plan.cohort": str(cohort),
+    }
+    return [
+        msgspec.structs.replace(
+            row(seed, share), axes=axes, epsilon=epsilon, cohort=cohort, keys_saved=keys
+        )
+        for seed, share in enumerate(top1)
+    ]
+
+
+def test_the_front_has_what_none_beats_at_its_epsilon_or_a_lower_one() -> None:
+    rows = [
+        *setting(None, 10, 0.5, 0.5),
+        *setting(8, 10, 0.39, 0.41),
+        *setting(8, 90, 0.40, 0.40),  # as good at the same ε
+        *setting(4, 10, 0.10, 0.50),  # its mean is 0.3, whatever its best seed
+        *setting(4, 90, 0.40, 0.44),
+        *setting(2, 10, 0.2, 0.2),
+        *setting(2, 90, 0.1, 0.1),  # worse at the same ε
+    ]
+    best = [(mean.first.epsilon, mean.first.cohort) for mean in front(means(rows))]
+    assert best == [(2, 10), (4, 90), (None, 10)]
+    rows += setting(None, 90, 0.41, 0.41)  # noise does better here
+    assert [(mean.first.epsilon, mean.first.cohort) for mean in front(means(rows))] == best
+    equal = setting(8, 10, 0.4) + setting(8, 90, 0.4)
+    assert len(front(means(equal))) == 2
+
+
+@pytest.mark.parametrize("keys", [None, 0.15])
+def test_pictures_show_every_curve_the_front_and_runs_without_noise(keys: float | None) -> None:
+    rows = [
+        *setting(2, 10, 0.2, 0.3, keys=keys),
+        *setting(8, 10, 0.3, 0.4, keys=keys),
+        *setting(None, 10, 0.4, 0.5, keys=keys),
+        *setting(2, 1_000, 0.3, 0.3, keys=keys),
+        *setting(8, 1_000, 0.4, 0.4, keys=keys),
+    ]
+    against_epsilon, against_cohort = plots(means(rows))
+    assert plots(means(rows)) == [against_epsilon, against_cohort]
+    for text in ("cohort 10", "cohort 1000", "no noise", "on the front", "over all rounds"):
+        assert text in against_epsilon
+    for text in ("epsilon 2", "epsilon none", "1,000", "cohort"):
+        assert text in against_cohort
+    other = "perplexity" if keys is None else "keys saved, %"
+    assert other in against_epsilon
+    assert other in against_cohort
+
+
+def test_with_more_curves_than_colours_those_never_best_are_grey() -> None:
+    rows = [
+        each
+        for cohort in range(1, 11)
+        for epsilon in (2.0, 8.0)
+        for each in setting(epsilon, cohort, 0.01 * cohort, 0.01 * cohort)
+    ]
+    (against_epsilon, _) = plots(means(rows))
+    assert "cohort 10<" in against_epsilon
+    assert "cohort 9<" not in against_epsilon
+
+
+@pytest.fixture
+def finished(tmp_path: Path, study: Path) -> Path:
+    """The folder of a study whose rows are made up, as a run would have left it."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    described = read_study(study)
+    (folder / "study.json").write_bytes(msgspec.json.encode(described))
+    environment = Environment(
+        python="3.11.7",
+        machine="Linux x86_64",
+        packages={"tacitly": "0.1.0"},
+        data_sha256="d" * 64,
+        commit="c" * 40,
+    )
+    (folder / "environment.json").write_bytes(msgspec.json.encode(environment))
+    rows = [
+        msgspec.structs.replace(
+            row(point.seed, 0.2 + 0.1 * point.seed),
+            key=point.key,
+            axes={"population.clients": str(point.population.clients)},
+            clients=point.population.clients or 0,
+            resampled=point.population.clients == 9,
+            click_top1=0.5,
+        )
+        for point in described.points()
+    ]
+    write_results(folder, rows)
+    return folder
+
+
+def test_a_study_is_exported_with_where_its_figures_are_from(
+    tmp_path: Path, finished: Path
+) -> None:
+    out = tmp_path / "tables" / "utility.json"
+    result = CliRunner().invoke(cli, ["export", str(finished), "--out", str(out)])
+    assert result.exception is None, result.output
+    table = read_utility(out)
+    (source,) = table.studies
+    results = (finished / "results.parquet").read_bytes()
+    assert source.results_sha256 == hashlib.sha256(results).hexdigest()
+    assert (source.name, source.data_sha256, source.commit) == ("four-writers", "d" * 64, "c" * 40)
+    assert datetime.now(UTC) - table.made < timedelta(minutes=10)
+    (series,) = table.series
+    assert (series.data, series.start, series.rounds) == ("coauthor", "random", 1)
+    assert series.method["plan.clip_norm"] == "1"
+    assert series.method["local.window_tokens"] == "16"
+    assert not {"plan.epsilon", "plan.cohort", "data.directory", "engine.seed"} & set(series.method)
+    assert [(point.population, point.resampled, point.seeds) for point in series.points] == [
+        (4, False, 2),
+        (9, True, 2),
+    ]
+    point = series.points[0]
+    assert point.top1.mean == pytest.approx(0.35)
+    assert point.top1.deviation == pytest.approx(0.1 / 2**0.5)
+    assert point.keys_saved is None
+    assert point.click_top1 is not None
+
+
+def test_what_cannot_be_exported_is_named(tmp_path: Path, finished: Path) -> None:
+    def refused(*folders: Path) -> str:
+        with pytest.raises(StudyError) as error:
+            export(folders, made=datetime.now(UTC))
+        return str(error.value)
+
+    assert "name the folder of a study" in refused(tmp_path / "nowhere")
+    assert "another study is also named four-writers" in refused(finished, finished)
+    rows = read_table(finished / "results.parquet")
+    write_results(finished, rows[:-1])
+    assert "not this study's results" in refused(finished)
+    (finished / "results.parquet").write_bytes(b"PAR1")
+    assert "not a table of a study's results" in refused(finished)
+    (finished / "results.parquet").unlink()
+    assert "not finished; run the study on" in refused(finished)
+
+
+def test_a_table_of_results_is_read_as_it_was_written(tmp_path: Path) -> None:
+    rows = setting(4, 10, 0.2, 0.3) + setting(None, 10, 0.4, 0.5, keys=0.1)
+    write_results(tmp_path, rows)
+    assert read_table(tmp_path / "results.parquet") == rows

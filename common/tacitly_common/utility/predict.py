@@ -117,7 +117,7 @@ def predict(table: UtilityTable, planned: Planned) -> Answer:
         try:
             found.append((_distance(series, planned), _by_series(series, planned)))
         except _NothingNearError as error:
-            missed.append((error.distance, f"{series.study}: {error}"))
+            missed.append((error.distance, f"{series.study} {error}"))
     found.sort(key=lambda each: each[0])  # stable: the table's order where there is no nearer
     _, reason = min(missed, default=(0, _other_kinds(table, planned)))
     return Answer(
@@ -162,14 +162,14 @@ def _by_series(series: Series, planned: Planned) -> Prediction:
         measured, wanted = getattr(series, name), getattr(planned, name)
         if abs(math.log(wanted / measured)) > math.log(NEAR):
             raise _NothingNearError(
-                f"measured with {measured} {name}, the plan has {wanted}",
+                f"was measured with {measured} {name}, the plan has {wanted}",
                 _distance(series, planned),
             )
         if measured != wanted:
             notes.append(f"measured with {measured} {name}, the plan has {wanted}")
     curves = _curves(series, planned)
     if not curves:
-        raise _NothingNearError("measured without noise alone", math.inf)
+        raise _NothingNearError("was measured without noise alone", math.inf)
     cohorts = sorted(curves)
     place = _placed("cohort", cohorts, planned.cohort, notes)
     estimate = _between(
@@ -179,7 +179,7 @@ def _by_series(series: Series, planned: Planned) -> Prediction:
     deviation, freedom = _pooled(point for point, _ in estimate.weights)
     if not freedom:
         raise _NothingNearError(
-            "measured with one seed, which does not tell how far runs lie apart", 0
+            "was measured with one seed, which does not tell how far runs lie apart", 0
         )
     half = (
         _t_quantile(freedom)
@@ -228,7 +228,7 @@ def _other_kinds(table: UtilityTable, planned: Planned) -> str:
     wanted = [] if planned.data is None else [planned.data]
     if planned.trained_parameters is not None:
         wanted.append(f"{planned.trained_parameters:,} trained parameters")
-    return f"measured on {measured}; asked for {' with '.join(wanted)}"
+    return f"there are studies on {measured}; asked for {' with '.join(wanted)}"
 
 
 def _distance(series: Series, planned: Planned) -> float:
@@ -280,18 +280,23 @@ def _placed(name: str, measured: Sequence[float], wanted: float, notes: list[str
         return _Place(nearest, nearest, 0.0, 0.0)
     inside = measured[0] < wanted < measured[last]
     if not inside and (last == 0 or abs(away) > math.log(NEAR)):
-        ends = " to ".join(f"{value:.3g}" for value in dict.fromkeys((measured[0], measured[last])))
-        raise _NothingNearError(f"measured at {name} {ends}, the plan has {wanted:.3g}", abs(away))
+        ends = " to ".join(dict.fromkeys(map(_shown, (measured[0], measured[last]))))
+        reason = f"was measured at {name} {ends}, the plan has {_shown(wanted)}"
+        raise _NothingNearError(reason, abs(away))
     step = 1 if inside == (away > 0) else -1
     other = nearest + step
     share = abs(away / math.log(measured[other] / measured[nearest]))
     if inside:
         return _Place(nearest, other, share, share)
     notes.append(
-        f"{name} {wanted:.3g} lies outside what was measured: the figure is that of "
-        f"{measured[nearest]:.3g}, the interval wider"
+        f"{name} {_shown(wanted)} lies outside what was measured: the figure is that of "
+        f"{_shown(measured[nearest])}, the interval wider"
     )
     return _Place(nearest, other, 0.0, share)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _between(place: _Place, near: _Estimate, other: _Estimate) -> _Estimate:

@@ -98,6 +98,8 @@ def solve(
     from tacitly_common.accounting.planner import Question
     from tacitly_common.accounting.planner import solve as solved
 
+    if utility_data is not None and utility_file is None:
+        raise click.UsageError("--utility-data chooses from a table; give --utility too")
     question = Question(**settings)
     complete = solved(question)
     sums = (

@@ -98,7 +98,7 @@ def show_utility(console: "Console", found: Predicted) -> None:
     title = "How often the next key or action would be guessed right (top-1)"
     if answer.state is State.NO_DATA:
         console.print(f"\n[bold]{title}[/]\n")
-        text = f"[bold yellow]No data near this point.[/] Nearest, {answer.reason}."
+        text = f"[bold yellow]No data near this point:[/] {answer.reason}."
         console.print(indented(text + "\nTo have some: run a study there (docs/simulations.md)."))
         return
     shown = answer.predictions[:_MOST_SHOWN]
@@ -117,7 +117,7 @@ def show_utility(console: "Console", found: Predicted) -> None:
     lines += [f"{one.study}: {note}." for one in shown for note in one.notes]
     if any(place.resampled for one in shown for place in one.neighbours):
         lines.append(
-            "* simulated with more clients than persons were recorded: these are resampled, and "
+            "* Simulated with more clients than persons were recorded: these are resampled, and "
             "show what a cohort does to the noise, not how other people would type."
         )
     names = {one.study for one in shown}
@@ -127,10 +127,11 @@ def show_utility(console: "Console", found: Predicted) -> None:
 
 
 def _cells(one: "Prediction", differing: "Sequence[str]") -> tuple[str, ...]:
-    places = "\n".join(
-        f"ε {epsilon_text(place.epsilon)}, cohort {place.cohort:,}"
-        + ("*" if place.resampled else "")
-        for place in one.neighbours
+    epsilons = sorted({place.epsilon for place in one.neighbours})
+    cohorts = sorted({(place.cohort, place.resampled) for place in one.neighbours})
+    places = (
+        f"ε {', '.join(map(epsilon_text, epsilons))}\n"
+        f"cohort {', '.join(f'{count:,}' + '*' * resampled for count, resampled in cohorts)}"
     )
     differs = "".join(
         f"\n{name.partition('.')[2]} {one.method.get(name, '-')}" for name in differing

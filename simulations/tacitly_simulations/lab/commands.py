@@ -1,5 +1,7 @@
 """What `tacitly-sim run STUDY.toml`, `report` and `list` do and print."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -7,7 +9,7 @@ import msgspec
 
 from tacitly_simulations.datasets import DATASETS
 from tacitly_simulations.lab.description import Engine, StudyError, read_study
-from tacitly_simulations.lab.results import means
+from tacitly_simulations.lab.results import front, further_shares, means
 from tacitly_simulations.lab.run import Results, read_results, run_study
 from tacitly_simulations.population import FAMILIES
 
@@ -52,6 +54,20 @@ def show(folder: Path, *, form: str) -> None:
     click.echo(path, err=True)
 
 
+def export_studies(folders: Sequence[Path], out: Path) -> None:
+    """Write the officers' table of these studies to `out`."""
+    from tacitly_simulations.lab.export import export
+
+    table = export(folders, made=datetime.now(UTC))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_bytes(table.to_json())
+    settings = sum(len(series.points) for series in table.series)
+    click.echo(
+        f"{out}: {settings} settings of {len(table.studies)} studies; predict from it with "
+        f"tacitly-officer plan solve --utility {out}"
+    )
+
+
 def list_all(studies: Path, *, form: str) -> None:
     """Data sets, engines, and the studies below `studies`."""
     begun = []
@@ -92,38 +108,45 @@ def _print(results: Results, form: str) -> None:
     if form == "json":
         click.echo(msgspec.json.format(msgspec.json.encode(results)).decode())
         return
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
 
     averaged = means(results.rows)
-    table = Table(title=f"{results.study}: {len(results.rows)} of {results.points} points")
+    table = Table(
+        title=f"{results.study}: {len(results.rows)} of {results.points} points",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     axes = list(averaged[0].axes)
     for axis in axes:
-        table.add_column(axis.partition(".")[2])
-    for name in ("top-1", "top-3", "perplexity", "worst tenth"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(axis.partition(".")[2], no_wrap=True)
+    more, best = further_shares(averaged), front(averaged)
+    table.add_column("")
+    for name in ("top-1", "top-3", "perplexity", *(title for title, _ in more)):
+        table.add_column(name, justify="right", no_wrap=name in ("top-1", "top-3", "perplexity"))
     for mean in averaged:
-        shares = []
-        for figure in ("top1", "top3", "top1_worst_decile"):
-            value, deviation = mean.of(figure)
-            shares.append(f"{100 * value:.1f} ± {100 * deviation:.1f} %")
         table.add_row(
             *mean.axes.values(),
-            *shares[:2],
+            "●" if mean in best else "",
+            mean.percent("top1"),
+            mean.percent("top3"),
             f"{mean.of('perplexity')[0]:.2f}",
-            shares[2],
+            *(mean.percent(figure).partition(" ±")[0] for _, figure in more),
         )
     for predictor in results.people.predictors if results.people else ():
         label = [f"counts: {predictor.method}", *[""] * (len(axes) - 1)] if axes else []
         table.add_row(
             *label,
+            "",
             f"{100 * predictor.top1:.1f} %",
             f"{100 * predictor.top3:.1f} %",
             f"{predictor.perplexity:.2f}",
-            "",
         )
     first = results.rows[0]
     table.caption = f"{first.data}: {first.persons} recorded persons"
     if any(row.resampled for row in results.rows):
         table.caption += "; clients beyond them are resampled from them"
+    table.caption += "\n● none better in top-1 at this ε or a lower one"
     Console().print(table)

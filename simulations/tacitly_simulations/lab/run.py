@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -37,6 +37,7 @@ from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
 SCHEMA_VERSION: Final = 1
 _SECONDS_BETWEEN_WORDS: Final = 5.0
+_Document = TypeVar("_Document", Study, Environment)
 
 
 class Took(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,13 +129,7 @@ def read_results(out: Path) -> Results:
     Raises:
         StudyError: there is none.
     """
-    try:
-        study = msgspec.json.decode((out / "study.json").read_bytes(), type=Study)
-        environment = msgspec.json.decode((out / "environment.json").read_bytes(), type=Environment)
-    except OSError as error:
-        raise StudyError(f"{out}: {error.strerror}; name the folder of a study") from None
-    except msgspec.MsgspecError as error:
-        raise StudyError(f"{out}: not a study of this version ({error})") from None
+    study, environment = read_study_of(out), read_environment(out)
     files = [_row_file(out, point) for point in study.points()]
     rows = [msgspec.json.decode(path.read_bytes(), type=Row) for path in files if path.exists()]
     return Results(
@@ -145,6 +140,33 @@ def read_results(out: Path) -> Results:
         people=read_summary(_people_file(out)),
         rows=rows,
     )
+
+
+def read_study_of(out: Path) -> Study:
+    """The study that `out` was made for.
+
+    Raises:
+        StudyError: there is none.
+    """
+    return _read(out, "study.json", Study)
+
+
+def read_environment(out: Path) -> Environment:
+    """What the study in `out` began on.
+
+    Raises:
+        StudyError: there is none.
+    """
+    return _read(out, "environment.json", Environment)
+
+
+def _read(out: Path, name: str, kind: type[_Document]) -> _Document:
+    try:
+        return msgspec.json.decode((out / name).read_bytes(), type=kind)
+    except OSError as error:
+        raise StudyError(f"{out}: {error.strerror}; name the folder of a study") from None
+    except msgspec.MsgspecError as error:
+        raise StudyError(f"{out}: not a study of this version ({error})") from None
 
 
 class _Loader:

@@ -16,9 +16,9 @@ from tacitly_common.evaluation import evaluate_each
 from tacitly_common.model_config import ModelConfig
 from tacitly_common.vocabulary import Vocabulary
 
-# A token takes half a millisecond: ten seconds for a point at most, whatever the data set.
-_MOST_TOKENS_EACH: Final = 500
-_MOST_TOKENS: Final = 20_000
+# A token takes half a millisecond: four seconds for a point at most, whatever the data set.
+_MOST_TOKENS_EACH: Final = 200
+_MOST_TOKENS: Final = 8_000
 
 Tokens = NDArray[np.int64]
 
