@@ -92,6 +92,7 @@ class ServerOptimizerName(StrEnum):
     SGD = "sgd"
     MOMENTUM = "momentum"
     ADAM = "adam"
+    YOGI = "yogi"
 
 
 class LegalBasis(StrEnum):

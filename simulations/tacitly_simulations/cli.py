@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from tacitly_simulations.study import Report
 
 _POSITIVE: Final = click.FloatRange(min=0, min_open=True)
+_OF_A_STUDY: Final = ("data_dir", "out", "processes", "ray_address", "form")
 
 
 @click.group()
@@ -126,6 +127,13 @@ def demo(data_dir: Path | None, out: Path, agents: int, rounds: int, capture: bo
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=1, show_default=True)
 @click.option("--processes", type=click.IntRange(min=1), help="[default: one for each core]")
 @click.option(
+    "--ray-address",
+    envvar="RAY_ADDRESS",
+    show_envvar=True,
+    metavar="HOST:PORT",
+    help="Train a study's clients on this Ray cluster, on all its CPUs.",
+)
+@click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
 def run(
@@ -136,6 +144,7 @@ def run(
     persons: int,
     least_tokens: int | None,
     processes: int | None,
+    ray_address: str | None,
     form: str,
     **options: Any,
 ) -> None:
@@ -146,23 +155,37 @@ def run(
     """
     if study is not None:
         _refuse_others(study)
+        if ray_address and processes:
+            raise click.UsageError(
+                "--processes is for this machine; a cluster uses as many as its nodes have CPUs"
+            )
         from tacitly_simulations.lab.commands import run_file
 
-        run_file(study, data_dir, out, processes=processes or os.cpu_count() or 1, form=form)
+        run_file(
+            study,
+            data_dir,
+            out,
+            processes=processes or os.cpu_count() or 1,
+            ray_address=ray_address or None,
+            form=form,
+        )
         return
     if data is None or data_dir is None:
         raise click.UsageError("give a study, or --data and --data-dir")
     if out is not None:
         raise click.UsageError("--out is a study's; without one the result goes to stdout")
+    source = click.get_current_context().get_parameter_source("ray_address")
+    if source is ParameterSource.COMMANDLINE:
+        raise click.UsageError("--ray-address is a study's; write one")
     from tacitly_simulations.datasets import load
-    from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
+    from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
     recorded = load(data, data_dir)
     least = least_tokens or LEAST_TOKENS[data]
-    people = clients(recorded, token_plan(data), at_least_tokens=least, most=persons)
+    people = clients(recorded, tokenizer(data), at_least_tokens=least, most=persons)
     progress(f"{data}: {len(people)} persons")
     # Slow to import, and of no use to data that cannot be read.
     from tacitly_simulations.study import run_study
@@ -224,13 +247,13 @@ def assist(
 ) -> None:
     """Say what suggestions would have saved people, with models of little and much privacy."""
     from tacitly_simulations.datasets import load
-    from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
+    from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
     people = clients(
-        load(data, data_dir), token_plan(data), at_least_tokens=LEAST_TOKENS[data], most=persons
+        load(data, data_dir), tokenizer(data), at_least_tokens=LEAST_TOKENS[data], most=persons
     )
     from tacitly_simulations.assist_study import run_assist
     from tacitly_simulations.study_settings import Start
@@ -327,7 +350,7 @@ def _refuse_others(study: Path) -> None:
     context = click.get_current_context()
     for name in context.params:
         given = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
-        if given and name not in ("study", "data_dir", "out", "processes", "form"):
+        if given and name not in ("study", *_OF_A_STUDY):
             raise click.UsageError(f"{name} is for a run without a study; write it into {study}")
 
 

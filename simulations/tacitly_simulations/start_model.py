@@ -6,14 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tacitly_client.training.windows import training_windows
-from tacitly_common.campaign import TokenPlan
 from tacitly_common.model_config import ModelConfig, initial_vector
-from tacitly_simulations.population import public_stream
+from tacitly_simulations.population import Tokenizer, public_stream
 from tacitly_simulations.study_settings import ALL_RECORDS, PRETRAINING, Start
 
 
 def start_model(
-    config: ModelConfig, tokens: TokenPlan, start: Start, seed: int, *, cache: Path | None = None
+    config: ModelConfig,
+    vocabulary: Tokenizer,
+    start: Start,
+    seed: int,
+    *,
+    cache: Path | None = None,
 ) -> NDArray[np.float32]:
     """float32[parameters], a function of the arguments alone. `cache` is a folder to keep it in."""
     vector = initial_vector(config, seed)
@@ -25,7 +29,7 @@ def start_model(
         return kept
     from tacitly_client.training.local import train_without_privacy
 
-    windows = training_windows(public_stream(tokens), ALL_RECORDS)
+    windows = training_windows(public_stream(vocabulary), ALL_RECORDS)
     rng = np.random.default_rng((seed, 0))
     vector = vector + train_without_privacy(config, vector, windows, PRETRAINING, rng)
     if path is not None:

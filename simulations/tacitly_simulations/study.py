@@ -262,7 +262,7 @@ class Study:
         whole = msgspec.structs.replace(self.model, trainable=())
         if self.settings.start is Start.PUBLIC:
             self.progress("training the start model on public text")
-        return start_model(whole, self.tokens, self.settings.start, self.settings.seed)
+        return start_model(whole, Vocabulary(self.tokens), self.settings.start, self.settings.seed)
 
     def central_model(self) -> NDArray[np.float32]:
         """Trained on all older parts in one place: float32[parameters]."""

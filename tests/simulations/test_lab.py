@@ -22,6 +22,7 @@ from tacitly_simulations.lab.export import export
 from tacitly_simulations.lab.plots import plots
 from tacitly_simulations.lab.point import Row
 from tacitly_simulations.lab.results import front, means, read_table, write_results
+from tacitly_simulations.population import Unit
 
 STUDY = """
 name = "four-writers"
@@ -72,6 +73,8 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
     document: dict[str, Any] = json.loads(whole.stdout)
     assert (document["schema_version"], document["points"], len(document["rows"])) == (1, 4, 4)
     assert [row["clients"] for row in document["rows"]] == [4, 4, 9, 9]
+    predictors = {row["method"]: row["top1"] for row in document["people"]["predictors"]}
+    assert predictors["trigram"] > predictors["bigram"] > predictors["unigram"] > 0
     assert [row["resampled"] for row in document["rows"]] == [False, False, True, True]
     assert document["environment"]["packages"]["torch"]
 
@@ -354,3 +357,29 @@ def test_a_table_of_results_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = setting(4, 10, 0.2, 0.3) + setting(None, 10, 0.4, 0.5, keys=0.1)
     write_results(tmp_path, rows)
     assert read_table(tmp_path / "results.parquet") == rows
+
+
+def test_a_study_of_words_has_the_table_of_words_and_needs_the_batched_engine(
+    tmp_path: Path, study: Path, writers: Path
+) -> None:
+    text = STUDY[: STUDY.index("[sweep]")].replace("least_tokens = 100", 'tokens = "words"')
+    study.write_text(text.replace("[1, 2]", "[1]").replace("[data]", "[data]\nleast_tokens = 5"))
+    options = ("--data-dir", writers, "--processes", 1, "--format", "json")
+    ended = run("run", study, *options, "--out", tmp_path / "words")
+    assert ended.returncode == 0, ended.stderr
+    (row,) = json.loads(ended.stdout)["rows"]
+    assert row["trained_parameters"] > 2_000
+    assert row["keys_saved"] is None
+    study.write_text(study.read_text().replace("name =", 'engine = "flower"\nname =', 1))
+    refused = run("run", study, *options, "--out", tmp_path / "flower")
+    assert refused.returncode == 2
+    assert 'needs engine = "batched"' in refused.stderr
+
+
+def test_a_study_of_words_is_exported_as_one(finished: Path) -> None:
+    study = read_study(finished.parent / "study.toml")
+    words = msgspec.structs.replace(study.data, tokens=Unit.WORDS)
+    document = msgspec.json.encode(msgspec.structs.replace(study, data=words))
+    (finished / "study.json").write_bytes(document)
+    (series,) = export([finished], made=datetime.now(UTC)).series
+    assert series.data == "coauthor, words"

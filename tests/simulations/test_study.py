@@ -12,7 +12,7 @@ from tacitly_common.accounting.planner import least_noise_multiplier
 from tacitly_common.errors import ValidationError
 from tacitly_simulations.datasets import DATASETS, load
 from tacitly_simulations.ngram import pooled_ngram
-from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
+from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 from tacitly_simulations.study_settings import (
     StudySettings,
     largest_delta,
@@ -113,7 +113,7 @@ def test_settings_out_of_bounds_are_refused(settings: dict[str, Any]) -> None:
 def test_every_data_set_has_people_by_default(shared_data: Path, name: str) -> None:
     people = clients(
         load(name, shared_data / name),
-        token_plan(name),
+        tokenizer(name),
         at_least_tokens=LEAST_TOKENS[name],
         most=5,
     )

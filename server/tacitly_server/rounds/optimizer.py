@@ -1,16 +1,20 @@
 """The server's optimiser: the mean update, taken as a negative gradient, moves the model.
 
 Works on the trainable coordinates only, in float64; its state is plain arrays, so that a
-checkpoint holds all of it. Equal to torch.optim's SGD and Adam (tests compare them).
+checkpoint holds all of it. Equal to torch.optim's SGD and Adam and to Flower's FedYogi (tests
+compare them).
 
 | name     | step                                                        | state       |
 |----------|-------------------------------------------------------------|-------------|
 | sgd      | x += lr·u                                                   | none        |
 | momentum | b = β·b + u; x += lr·b                                      | b           |
 | adam     | m, v debiased moments of u; x += lr·m/(sqrt(v) + τ)         | m, v, steps |
+| yogi     | v -= (1 - β₂)·u²·sign(v - u²), m as Adam's, neither debiased | m, v       |
 
-Adam: Reddi et al. 2021, "Adaptive Federated Optimization", Algorithm 2 with Adam's debiasing;
-β₂ and τ are that paper's (section 5 and appendix D), β₁ is the plan's momentum.
+Adam and Yogi: Reddi et al. 2021, "Adaptive Federated Optimization", Algorithm 2, Adam with its own
+debiasing, Yogi's v from τ² on; β₂ and τ are that paper's (section 5 and appendix D), β₁ is the
+plan's momentum. Yogi's v changes by at most (1 - β₂)·u² a round, so it forgets a round of large
+updates more slowly than Adam's, and steps do not jump where updates become small.
 """
 
 from collections.abc import Mapping
@@ -23,8 +27,8 @@ from numpy.typing import NDArray
 from tacitly_common.campaign import ServerOptimizerName, ServerOptimizerPlan
 from tacitly_common.model_config import ModelConfig
 
-ADAM_BETA2: Final = 0.99
-ADAM_TAU: Final = 1e-3
+BETA2: Final = 0.99
+TAU: Final = 1e-3
 
 Moments = Mapping[str, NDArray[np.float64]]
 
@@ -52,10 +56,16 @@ def step(
             return learning_rate * buffer, OptimizerState(steps, {"first": buffer})
         case ServerOptimizerName.ADAM:
             first = beta * state.moments.get("first", zero) + (1 - beta) * mean
-            second = ADAM_BETA2 * state.moments.get("second", zero) + (1 - ADAM_BETA2) * mean**2
+            second = BETA2 * state.moments.get("second", zero) + (1 - BETA2) * mean**2
             m = first / (1 - beta**steps)
-            v = second / (1 - ADAM_BETA2**steps)
-            delta = learning_rate * m / (np.sqrt(v) + ADAM_TAU)
+            v = second / (1 - BETA2**steps)
+            delta = learning_rate * m / (np.sqrt(v) + TAU)
+            return delta, OptimizerState(steps, {"first": first, "second": second})
+        case ServerOptimizerName.YOGI:
+            first = beta * state.moments.get("first", zero) + (1 - beta) * mean
+            before, square = state.moments.get("second", zero + TAU**2), mean**2
+            second = before - (1 - BETA2) * square * np.sign(before - square)
+            delta = learning_rate * first / (np.sqrt(second) + TAU)
             return delta, OptimizerState(steps, {"first": first, "second": second})
 
 

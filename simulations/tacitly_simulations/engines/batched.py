@@ -64,12 +64,14 @@ def simulate(
     clients: SimulatedClients,
     *,
     processes: int,
+    ray_address: str | None = None,
     availability: Availability = ALWAYS,
     on_round: Callable[[Receipt], None] = lambda _receipt: None,
     on_clients: Callable[[int], None] = lambda _clients: None,
 ) -> Simulated:
     """Run the plan's rounds, going on from a checkpoint in `directory` where there is one.
 
+    `processes` and `ray_address` are those of `Trainers`, and matters of speed alone.
     `on_clients` is told how many clients of the running attempt are trained.
 
     Raises:
@@ -94,7 +96,7 @@ def simulate(
         asked.charge(
             receipt.round, _select(work, asked, receipt.round, receipt.attempt, availability)
         )
-    with Trainers(work, clients, processes, progress=on_clients) as trainers:
+    with Trainers(work, clients, processes, ray_address, progress=on_clients) as trainers:
         while state.round < plan.rounds:
             last = receipts[-1] if receipts else None
             lost = last is not None and last.outcome is Outcome.LOST

@@ -65,7 +65,8 @@ class SimulatedClients:
 
     def open(self) -> "OpenClients":
         """Map the file. Cheap: nothing is read."""
-        return OpenClients(self, np.load(self.path, mmap_mode="r"))
+        # As a plain array: a `memmap` would be copied where another process is given it.
+        return OpenClients(self, np.load(self.path, mmap_mode="r").view(np.ndarray))
 
     @cached_property
     def _ends(self) -> NDArray[np.int64]:

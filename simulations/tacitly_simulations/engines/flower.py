@@ -36,7 +36,7 @@ from tacitly_server.rounds.checkpoint import read_checkpoint
 from tacitly_server.rounds.permit import without_officers
 from tacitly_server.rounds.receipts import Receipt, read_receipts
 from tacitly_simulations.engines.batched import Simulated
-from tacitly_simulations.engines.client_file import SimulatedClients
+from tacitly_simulations.engines.client_file import OpenClients, SimulatedClients
 from tacitly_simulations.engines.trainers import Work
 
 _PARTITION: Final = "partition-id"
@@ -49,9 +49,12 @@ def simulate(
     clients: SimulatedClients,
     *,
     processes: int,
+    ray_address: str | None = None,
     on_round: Callable[[Receipt], None] = lambda _receipt: None,
 ) -> Simulated:
     """Run a campaign with one Flower client for each of `clients`.
+
+    They train in `processes` processes here, or on all CPUs of the Ray cluster at `ray_address`.
 
     `directory` is a new one; it holds plan, ledger and checkpoints. The seed of `work` orders the
     minibatches; noise is drawn from a secure source and cannot be seeded.
@@ -70,9 +73,16 @@ def simulate(
     directory.mkdir(parents=True, exist_ok=True)
     campaign.plan.write_bytes(plan.to_json())
     np.save(campaign.initial_model, model)
+    # Only now: Ray is large.
+    from tacitly_simulations.engines.ray_pool import connect, share
+
+    open_clients: Callable[[], OpenClients] = clients.open
+    if ray_address is not None:
+        connect(ray_address)  # Flower's backend takes the connection it finds, and ends it
+        open_clients = share(clients.open())
     _run_flower(
         _server_app(directory, on_round),
-        _client_app(work, clients),
+        _client_app(work, open_clients),
         clients=clients.count,
         processes=processes,
     )
@@ -107,7 +117,7 @@ def _server_app(directory: Path, on_round: Callable[[Receipt], None]) -> ServerA
     return app
 
 
-def _client_app(work: Work, clients: SimulatedClients) -> ClientApp:
+def _client_app(work: Work, open_clients: Callable[[], OpenClients]) -> ClientApp:
     app = ClientApp()
 
     @app.train()
@@ -116,7 +126,7 @@ def _client_app(work: Work, clients: SimulatedClients) -> ClientApp:
         plan = work.plan
         task, start = parse_train_content(message.content, parameters=plan.model.parameters)
         partition = int(context.node_config[_PARTITION])
-        windows = clients.open().windows(partition)
+        windows = open_clients().windows(partition)
         if work.privacy.protects_records:
             update = train(plan, start, windows, rng=secure_generator())
         else:
@@ -132,9 +142,9 @@ def _client_app(work: Work, clients: SimulatedClients) -> ClientApp:
 
 def _run_flower(server: ServerApp, client: ClientApp, *, clients: int, processes: int) -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     from flwr.simulation import run_simulation
+
+    from tacitly_simulations.engines.ray_pool import QUIET
 
     with warnings.catch_warnings(), _quiet("flwr"):
         # Its replacement, `flwr run`, starts a SuperLink and installs a bundle for each run.
@@ -146,10 +156,10 @@ def _run_flower(server: ServerApp, client: ClientApp, *, clients: int, processes
             backend_config={
                 "client_resources": {"num_cpus": 1},
                 "init_args": {
+                    "address": "local",
                     "num_cpus": processes,
                     "include_dashboard": False,
-                    "log_to_driver": False,
-                    "logging_level": logging.ERROR,
+                    **QUIET,
                 },
             },
         )

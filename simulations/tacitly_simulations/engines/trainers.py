@@ -1,4 +1,4 @@
-"""A pool of processes that trains cohorts block by block.
+"""Trains cohorts block by block, on a pool of workers (`pool.py`).
 
     with Trainers(work, clients, processes=2) as trainers:
         total = trainers.clipped_sum(model, 1, [0, 5, 9])                    # a round needs this
@@ -13,13 +13,9 @@ Noise and sampling are seeded here, so that a study can be run again to the bit.
 both from a secure source (`client/`).
 """
 
-import multiprocessing
-import os
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -28,24 +24,18 @@ from numpy.typing import NDArray
 
 from tacitly_client.training.baseline import PlainSettings
 from tacitly_common.campaign import CampaignPlan
-from tacitly_common.errors import TacitlyError
 from tacitly_common.mechanisms.gaussian import clip_l2
-from tacitly_simulations.engines.client_file import SimulatedClients
+from tacitly_simulations.engines.client_file import OpenClients, SimulatedClients
+from tacitly_simulations.engines.pool import OneWorker, Pool, ProcessPool
 from tacitly_simulations.engines.privacy import Privacy
 
 # A quarter of what `block.py` computes at once, and no setting either: what fits into a cache.
 _TOKENS_OF_A_BLOCK: Final = 2_048
 _MOST_CLIENTS: Final = 16
 _BLOCKS_OF_A_TASK: Final = 2
-_TASKS_AHEAD: Final = 2  # for each process: enough that none waits, few enough to hold in memory
-_MOST_RESTARTS: Final = 3
 
 Block = tuple[int, ...]
 _Result = TypeVar("_Result")
-
-
-class WorkerError(TacitlyError):
-    """Training processes keep dying; usually memory is short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +71,8 @@ def blocks_of(members: Iterable[int], counts: NDArray[np.int64], size: int) -> l
 class Trainers:
     """Trains on `processes` processes; on one, in this very process.
 
-    A process that dies is replaced and its part is trained again: it costs nothing but time.
+    With `ray_address` on all CPUs of that Ray cluster instead. A process, or a node, that dies is
+    replaced and its part is trained again: it costs nothing but time.
     `blocks_of_a_task` is a matter of speed alone. `progress` is told the clients trained so far
     in the round.
     """
@@ -89,14 +80,24 @@ class Trainers:
     work: Work
     clients: SimulatedClients
     processes: int = 1
+    ray_address: str | None = None
     blocks_of_a_task: int = _BLOCKS_OF_A_TASK
     progress: Callable[[int], None] = lambda _clients: None
-    _pool: ProcessPoolExecutor | None = field(default=None, init=False)
-    _here: "_Trainer | None" = field(default=None, init=False)
+    _pool: "Pool[_Trainer]" = field(init=False)
 
     def __enter__(self) -> Self:
-        if self.processes > 1:
-            self._pool = self._new_pool()
+        make = partial(_trainer, self.work, self.clients)
+        if self.ray_address is not None:
+            from tacitly_simulations.engines.ray_pool import RayPool, connect
+
+            connect(self.ray_address)
+            # With the windows in it: where a worker is, their file is not.
+            self._pool = RayPool(partial(_Trainer, self.work, self.clients.open()))
+        elif self.processes == 1:
+            self._pool = OneWorker(make)
+        else:
+            preload = [__name__, "tacitly_simulations.engines.block"]
+            self._pool = ProcessPool(make, self.processes, preload)
         return self
 
     def __exit__(
@@ -105,8 +106,7 @@ class Trainers:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+        self._pool.close()
 
     def clipped_sum(
         self, model: NDArray[np.float32], number: int, members: Sequence[int], *, attempt: int = 1
@@ -136,7 +136,7 @@ class Trainers:
 
     def _each(
         self,
-        function: Callable[["_Task", "_Trainer"], _Result],
+        function: "Callable[[_Trainer, _Task, list[Block]], _Result]",
         model: NDArray[np.float32],
         number: int,
         attempt: int,
@@ -146,86 +146,29 @@ class Trainers:
         size = clients_of_a_block(plan.record.window_tokens, self.work.batch_windows)
         blocks = blocks_of(members, self.clients.counts, size)
         step = self.blocks_of_a_task
-        tasks = [
-            _Task(model, number, attempt, blocks[first : first + step])
-            for first in range(0, len(blocks), step)
-        ]
-        if self._pool is None:
-            if self._here is None:
-                self._here = _Trainer(self.work, self.clients)
-            for task in tasks:
-                yield task.blocks, self._here.run(function, task)
-            return
-        restarts = 0
-        waiting = deque(tasks)
-        running: dict[Future[_Result], _Task] = {}
-        order: deque[Future[_Result]] = deque()
-        while waiting or order:
-            while waiting and len(order) < _TASKS_AHEAD * self.processes:
-                task = waiting.popleft()
-                try:
-                    future = self._pool.submit(_run, function, task)
-                except BrokenProcessPool:
-                    waiting.appendleft(task)
-                    break
-                running[future] = task
-                order.append(future)
-            try:
-                if not order:
-                    raise BrokenProcessPool
-                first = order[0]
-                result = first.result()
-            except BrokenProcessPool:
-                # Nothing of an unfinished task was used: all of them are done again.
-                restarts += 1
-                if restarts > _MOST_RESTARTS:
-                    raise WorkerError(
-                        "training processes keep dying; use fewer, or free memory"
-                    ) from None
-                waiting.extendleft(running[future] for future in reversed(order))
-                order.clear()
-                running.clear()
-                self._pool.shutdown(wait=False)
-                self._pool = self._new_pool()
-                continue
-            order.popleft()
-            yield running.pop(first).blocks, result
-
-    def _new_pool(self) -> ProcessPoolExecutor:
-        # Each process is forked from one that has loaded everything, and shares its memory.
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__, "tacitly_simulations.engines.block"])
-        pool = ProcessPoolExecutor(
-            self.processes, context, initializer=_begin, initargs=(self.work, self.clients)
-        )
-        pool.submit(os.getpid)  # starts them now, while the caller still prepares
-        return pool
+        parts = [blocks[first : first + step] for first in range(0, len(blocks), step)]
+        return self._pool.each(function, _Task(model, number, attempt), parts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """Blocks to train from one model, float32[parameters]."""
+    """What all blocks of a round have in common: the model, float32[parameters]."""
 
     model: NDArray[np.float32] = field(repr=False)
     round: int
     attempt: int
-    blocks: list[Block] = field(repr=False)
 
 
 class _Trainer:
-    """One process's part: the mapped clients and the buffers it computes in."""
+    """A worker: the clients' windows and the buffers it computes in."""
 
-    def __init__(self, work: Work, clients: SimulatedClients) -> None:
+    def __init__(self, work: Work, clients: OpenClients) -> None:
 
         from tacitly_simulations.engines.stacked import Buffers
 
         self.work = work
-        self.clients = clients.open()
+        self.clients = clients
         self.buffers = Buffers()
-
-    def run(self, function: Callable[["_Task", "_Trainer"], _Result], task: _Task) -> _Result:
-        """The task's result."""
-        return function(task, self)
 
     def train(self, task: _Task, block: Block) -> NDArray[np.float32]:
         """float32[clients of the block, trainable_parameters]."""
@@ -243,30 +186,21 @@ class _Trainer:
         )
 
 
-_trainer: _Trainer | None = None
+def _trainer(work: Work, clients: SimulatedClients) -> _Trainer:
+    """On the machine where the clients' file lies."""
+    return _Trainer(work, clients.open())
 
 
-def _begin(work: Work, clients: SimulatedClients) -> None:
-    global _trainer
-    _trainer = _Trainer(work, clients)
-
-
-def _run(function: Callable[["_Task", "_Trainer"], _Result], task: _Task) -> _Result:
-    if _trainer is None:
-        raise RuntimeError("a training process was not initialised")
-    return _trainer.run(function, task)
-
-
-def _clipped_sum(task: _Task, trainer: _Trainer) -> NDArray[np.int64]:
+def _clipped_sum(trainer: _Trainer, task: _Task, blocks: list[Block]) -> NDArray[np.int64]:
     plan = trainer.work.plan
     bound, grid_step = float(plan.subject.clip_norm), plan.grid_step
     # Whole numbers below 2^53 are exact in float64, in whatever order they are added.
     total = np.zeros(plan.model.trainable_parameters)
-    for block in task.blocks:
+    for block in blocks:
         for update in trainer.train(task, block):
             total += np.rint(clip_l2(update, bound) / grid_step)
     return total.astype(np.int64)
 
 
-def _updates(task: _Task, trainer: _Trainer) -> NDArray[np.float32]:
-    return np.concatenate([trainer.train(task, block) for block in task.blocks])
+def _updates(trainer: _Trainer, task: _Task, blocks: list[Block]) -> NDArray[np.float32]:
+    return np.concatenate([trainer.train(task, block) for block in blocks])

@@ -15,7 +15,13 @@ from tacitly_simulations.population import FAMILIES
 
 
 def run_file(
-    path: Path, data_dir: Path | None, out: Path | None, *, processes: int, form: str
+    path: Path,
+    data_dir: Path | None,
+    out: Path | None,
+    *,
+    processes: int,
+    ray_address: str | None,
+    form: str,
 ) -> None:
     """Run the study in `path`, or what is left of it, and print its results."""
     study = read_study(path)
@@ -27,7 +33,7 @@ def run_file(
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
-    results = run_study(study, out, processes=processes, progress=progress)
+    results = run_study(study, out, processes=processes, ray_address=ray_address, progress=progress)
     _print(results, form)
     progress(f"{out / 'report.html'}, {out / 'results.parquet'}")
 
@@ -128,6 +134,15 @@ def _print(results: Results, form: str) -> None:
             mean.percent("top3"),
             f"{mean.of('perplexity')[0]:.2f}",
             *(mean.percent(figure).partition(" ±")[0] for _, figure in more),
+        )
+    for predictor in results.people.predictors if results.people else ():
+        label = [f"counts: {predictor.method}", *[""] * (len(axes) - 1)] if axes else []
+        table.add_row(
+            *label,
+            "",
+            f"{100 * predictor.top1:.1f} %",
+            f"{100 * predictor.top3:.1f} %",
+            f"{predictor.perplexity:.2f}",
         )
     first = results.rows[0]
     table.caption = f"{first.data}: {first.persons} recorded persons"

@@ -21,10 +21,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tacitly_client.training.baseline import PlainSettings
+from tacitly_common.campaign import ServerOptimizerName
 from tacitly_common.errors import TacitlyError, ValidationError
 from tacitly_common.validation import in_range, positive, short_name
 from tacitly_simulations.datasets import DATASETS
 from tacitly_simulations.engines.availability import Availability
+from tacitly_simulations.population import Unit
 from tacitly_simulations.study_settings import Start
 
 _PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>[^`]*)`)?$", re.DOTALL)
@@ -50,12 +52,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class DataPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Whose interaction is learned. `directory` is relative to the study's file."""
+    """Whose interaction is learned, and what a token of it is.
+
+    `directory` is relative to the study's file. A line is what Enter ended: a chat's message.
+    """
 
     name: str
     directory: str = ""
     persons: int | None = None
     least_tokens: int | None = None
+    least_lines: int | None = None
+    tokens: Unit = Unit.CHARACTERS
 
     def __post_init__(self) -> None:
         if self.name not in DATASETS:
@@ -64,6 +71,8 @@ class DataPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
             in_range(2, 1_000_000, persons=self.persons)
         if self.least_tokens is not None:
             in_range(5, 1_000_000_000, least_tokens=self.least_tokens)
+        if self.least_lines is not None:
+            in_range(0, 1_000_000_000, least_lines=self.least_lines)
 
 
 class PopulationPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,8 +132,11 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
             in_range(2, 1_000_000, cohort=self.cohort)
         if self.participations is not None:
             in_range(1, self.rounds, participations=self.participations)
-        if self.optimizer not in ("sgd", "momentum", "adam"):
-            raise ValidationError(f"optimizer must be sgd, momentum or adam, got {self.optimizer}")
+        optimizers = [name.value for name in ServerOptimizerName]
+        if self.optimizer not in optimizers:
+            raise ValidationError(
+                f"optimizer must be one of {', '.join(optimizers)}, got {self.optimizer!r:.80}"
+            )
         if self.epsilon != math.inf and self.clip_norm == math.inf:
             raise ValidationError(
                 "clip_norm must be finite where epsilon is; noise is scaled to it"
@@ -132,7 +144,10 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class LocalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a client trains where the record level is off. `proximal` is FedProx's μ."""
+    """How a client trains where the record level is off. `proximal` is FedProx's μ.
+
+    A round uses a person's newest `max_windows`; all, if left out.
+    """
 
     window_tokens: int = 48
     epochs: int = 1
@@ -140,9 +155,12 @@ class LocalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     learning_rate: float = 0.5
     momentum: float = 0.9
     proximal: float = 0.0
+    max_windows: int | None = None
 
     def __post_init__(self) -> None:
         in_range(2, 1_024, window_tokens=self.window_tokens)
+        if self.max_windows is not None:
+            in_range(1, 1_000_000, max_windows=self.max_windows)
         self.settings()
 
     def settings(self) -> PlainSettings:

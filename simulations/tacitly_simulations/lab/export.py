@@ -21,6 +21,7 @@ from tacitly_simulations.lab.description import Point, Study, StudyError, shown
 from tacitly_simulations.lab.point import Row
 from tacitly_simulations.lab.results import read_table
 from tacitly_simulations.lab.run import read_environment, read_study_of
+from tacitly_simulations.population import Unit
 
 # What a series has fields of its own for, what its points differ in, and what says nothing about
 # how a model is trained.
@@ -103,9 +104,11 @@ def _one_series(
     study: str, point: Point, method: dict[str, str], settings: Sequence[Sequence[Row]]
 ) -> Series:
     first = settings[0][0]
+    # No plan predicts words: a study of them must not answer for one of characters.
+    unit = "" if point.data.tokens is Unit.CHARACTERS else f", {point.data.tokens}"
     return Series(
         study=study,
-        data=first.data,
+        data=f"{first.data}{unit}",
         start=point.model.start,
         persons=first.persons,
         trained_parameters=first.trained_parameters,

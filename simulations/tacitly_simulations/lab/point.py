@@ -1,5 +1,6 @@
 """One point of a study: a setting and a seed -> a row of the results table."""
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,6 @@ from tacitly_common.campaign import (
 )
 from tacitly_common.errors import ValidationError
 from tacitly_common.model_config import ModelConfig
-from tacitly_common.vocabulary import Vocabulary
 from tacitly_server.bundle import app_hash
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256
 from tacitly_simulations.engines.availability import ALWAYS
@@ -38,7 +38,7 @@ from tacitly_simulations.engines.client_file import SimulatedClients, write_clie
 from tacitly_simulations.engines.privacy import Privacy
 from tacitly_simulations.engines.trainers import Work
 from tacitly_simulations.lab.description import Engine, Point, shown
-from tacitly_simulations.population import Client, token_plan
+from tacitly_simulations.population import Client, Unit, token_plan, tokenizer
 from tacitly_simulations.start_model import start_model
 from tacitly_simulations.study_settings import largest_delta
 
@@ -58,7 +58,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `persons` were recorded, `clients` simulated: those beyond the persons are resampled.
     `top1_worst_decile` is the mean over the tenth of persons (at least one) served worst.
     `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort.
-    `keys_saved` and `click_top1` are None where the data hold no keys or no clicks (usefulness.py).
+    `keys_saved` and `click_top1` (usefulness.py) are None where the data hold no keys or no clicks,
+    and where a token is a word.
     """
 
     key: str
@@ -111,9 +112,17 @@ class Watching:
 
 
 def run_point(
-    point: Point, people: People, directory: Path, *, processes: int, watching: Watching
+    point: Point,
+    people: People,
+    directory: Path,
+    *,
+    processes: int,
+    ray_address: str | None,
+    watching: Watching,
 ) -> Row:
     """Train and score. `directory` holds what lets it go on after a kill.
+
+    It trains in `processes` processes here, or on the Ray cluster at `ray_address`.
 
     Raises:
         ValidationError: settings that do not fit this data, or each other.
@@ -126,7 +135,7 @@ def run_point(
     clients = SimulatedClients(clients_file, count, point.seed)
     start = start_model(
         msgspec.structs.replace(model, trainable=()),
-        token_plan(people.data),
+        tokenizer(people.data, point.data.tokens),
         point.model.start,
         point.seed,
         cache=directory.parent,
@@ -147,11 +156,14 @@ def run_point(
             start,
             clients,
             processes=processes,
+            ray_address=ray_address,
             availability=availability,
             on_round=on_round,
             on_clients=watching.on_clients,
         )
     else:
+        if point.data.tokens is Unit.WORDS:
+            raise ValidationError('data.tokens = "words" needs engine = "batched"')
         if availability != ALWAYS:
             raise ValidationError(
                 'population.online, diurnal and dropout need engine = "batched"; leave them out'
@@ -159,7 +171,13 @@ def run_point(
         from tacitly_simulations.engines import flower
 
         simulated = flower.simulate(
-            directory / "run", work, start, clients, processes=processes, on_round=on_round
+            directory / "run",
+            work,
+            start,
+            clients,
+            processes=processes,
+            ray_address=ray_address,
+            on_round=on_round,
         )
     # Only now: until here this process needs no torch, which takes 150 MB.
 
@@ -191,6 +209,7 @@ def _row(
 
     epsilon = None if point.plan.epsilon == "none" else point.plan.epsilon
     private = epsilon is not None
+    on_device = point.data.tokens is Unit.CHARACTERS  # a device's suggestions know no others
     whole = sum(scores, NOTHING)
     each = np.sort([score.top1 for score in scores if score.predictions])
     noise = float(plan.subject.noise_multiplier)
@@ -221,14 +240,18 @@ def _row(
         top1_worst_decile=float(each[: max(1, int(_WORST * len(each)))].mean()),
         top1_spread=float(each.std()),
         model_sha256=model_sha256(model),
-        keys_saved=keys_saved(plan.model, plan.tokens, model, [c.tokens for c in people.clients]),
-        click_top1=click_top1(plan.model, plan.tokens, model, newer),
+        keys_saved=(
+            keys_saved(plan.model, plan.tokens, model, [c.tokens for c in people.clients])
+            if on_device
+            else None
+        ),
+        click_top1=click_top1(plan.model, plan.tokens, model, newer) if on_device else None,
     )
 
 
 def _model(point: Point) -> ModelConfig:
     return ModelConfig(
-        vocabulary_size=Vocabulary(token_plan(point.data.name)).size,
+        vocabulary_size=tokenizer(point.data.name, point.data.tokens).size,
         embedding=point.model.embedding,
         hidden=point.model.hidden,
         trainable=point.model.train,
@@ -247,7 +270,9 @@ def _record(point: Point) -> RecordMechanism:
     part = point.record
     return RecordMechanism(
         window_tokens=point.local.window_tokens,
-        max_windows=part.max_windows if point.plan.record_level else 1_000_000,
+        max_windows=(
+            part.max_windows if point.plan.record_level else point.local.max_windows or 1_000_000
+        ),
         sample_rate=Decimal(str(part.sample_rate)),
         steps=part.steps,
         noise_multiplier=Decimal(str(part.noise_multiplier)),
@@ -259,7 +284,9 @@ def _record(point: Point) -> RecordMechanism:
 
 def _clients_file(directory: Path, point: Point, people: People, record: RecordMechanism) -> Path:
     """All points of a study with the same windows share one file."""
-    name = f"clients-{record.window_tokens}-{record.max_windows}-{point.data.persons}.npy"
+    data = msgspec.json.encode(msgspec.structs.replace(point.data, directory=""))
+    whose = hashlib.sha256(data).hexdigest()[:8]
+    name = f"clients-{whose}-{record.window_tokens}-{record.max_windows}.npy"
     path = directory.parent / name
     if not path.exists():
         unfinished = path.with_name(f"new-{name}")

@@ -23,7 +23,11 @@ dt { font-weight: 600 } dd { margin: 0 0 .4em 0; overflow-wrap: anywhere } svg {
 <h1>{{ results.study }}</h1>
 <p>{{ first.data }}: {{ first.persons }} recorded persons, {{ '{:,}'.format(first.predictions) }}
 held-out predictions (each person's newest fifth, never trained on). Engine: {{ results.engine }}.
-{{ means[0].rows | length }} seed(s); ± is the standard deviation over them.</p>
+{% if people %}A person has {{ '{:,}'.format(people.tokens_least) }} to
+{{ '{:,}'.format(people.tokens_most) }} tokens, the median is
+{{ '{:,}'.format(people.tokens_median) }}; what they type differs from everybody's by
+{{ '%.3f' % people.divergence }} bits (mean Jensen-Shannon divergence).
+{% endif %}{{ means[0].rows | length }} seed(s); ± is the standard deviation over them.</p>
 {% if resampled %}<p class="note">Some rows simulate more clients than persons were recorded. Those
 beyond the persons are resampled from them: more clients, not more people.</p>{% endif %}
 {% for plot in plots %}<figure>{{ plot }}</figure>
@@ -42,6 +46,11 @@ beyond the persons are resampled from them: more clients, not more people.</p>{%
 <td>{{ mean.percent('top1') }}</td><td>{{ mean.percent('top3') }}</td>
 <td>{{ '%.2f' % mean.of('perplexity')[0] }} ± {{ '%.2f' % mean.of('perplexity')[1] }}</td>
 {% for _, figure in more %}<td>{{ mean.percent(figure) }}</td>{% endfor %}</tr>
+{% endfor %}{% for predictor in (people.predictors if people else []) %}<tr>
+<td>counts of everybody's tokens: {{ predictor.method }}</td>
+<td>–</td><td>–</td><td>–</td><td>–</td><td>–</td><td>–</td>
+<td>{{ '%.1f' % (100 * predictor.top1) }} %</td><td>{{ '%.1f' % (100 * predictor.top3) }} %</td>
+<td>{{ '%.2f' % predictor.perplexity }}</td>{% for _ in more %}<td>–</td>{% endfor %}</tr>
 {% endfor %}</tbody></table>
 <p>● on the Pareto front: no setting with this ε or a lower one has a higher mean top-1.
 {% if more | length > 1 %}Keys saved: by three suggested words before each key, as devices count
@@ -70,6 +79,7 @@ def write_report(out: Path, results: "Results") -> Path:
     page = templates.from_string(_PAGE).render(
         results=results,
         environment=results.environment,
+        people=results.people,
         first=results.rows[0],
         means=averaged,
         # The SVG is matplotlib's own.

@@ -3,6 +3,7 @@
     out/
       study.json          the study, as it was read
       environment.json    versions, hash of the data, commit
+      people.json         who the people are and what counts predict, where all points have the same
       points/KEY/         a point that is running: its campaign's checkpoint
       rows/KEY.json       a point that is finished
       times/KEY.json      how long it took (no part of the results)
@@ -29,9 +30,10 @@ from tacitly_server.rounds.receipts import Receipt
 from tacitly_simulations.datasets import load
 from tacitly_simulations.lab.description import Engine, Point, Study, StudyError
 from tacitly_simulations.lab.environment import Environment, environment_of
+from tacitly_simulations.lab.people_summary import PeopleSummary, read_summary, summary_of
 from tacitly_simulations.lab.point import People, Row, Watching, run_point, spent_epsilon
 from tacitly_simulations.lab.results import write_results
-from tacitly_simulations.population import LEAST_TOKENS, clients, token_plan
+from tacitly_simulations.population import LEAST_TOKENS, clients, tokenizer
 
 SCHEMA_VERSION: Final = 1
 _SECONDS_BETWEEN_WORDS: Final = 5.0
@@ -53,20 +55,31 @@ class Results(msgspec.Struct, frozen=True, kw_only=True):
     engine: Engine
     environment: Environment
     points: int
+    people: PeopleSummary | None
     rows: list[Row]
 
 
 def run_study(
-    study: Study, out: Path, *, processes: int, progress: Callable[[str], None]
+    study: Study,
+    out: Path,
+    *,
+    processes: int,
+    ray_address: str | None,
+    progress: Callable[[str], None],
 ) -> Results:
-    """Run what `out` does not hold yet.
+    """Run what `out` does not hold yet, in processes here or on a Ray cluster.
 
     Raises:
+        ClusterError: there is no such cluster, or its nodes cannot take part.
         StudyError: `out` holds another study, or one on other data.
         DatasetError, ValidationError, CampaignEndedError: see `run_point`.
     """
     if not study.data.directory:
         raise StudyError("data.directory is missing; write it in the study or give --data-dir")
+    if ray_address is not None:
+        from tacitly_simulations.engines.ray_pool import connect
+
+        connect(ray_address)
     data = Path(study.data.directory)
     people_of = _Loader(data)
     first = people_of(next(study.points()))
@@ -75,6 +88,9 @@ def run_study(
     _same_study(out, study)
     _same_environment(out, environment, progress)
     points = list(study.points())
+    if not _people_file(out).exists() and all(point.data == points[0].data for point in points):
+        summary = msgspec.json.encode(summary_of(first.clients))
+        _write(_people_file(out), msgspec.json.format(summary))
     todo = [point for point in points if not _row_file(out, point).exists()]
     pace = _Pace(progress, len(points), len(points) - len(todo))
     if todo:
@@ -87,7 +103,14 @@ def run_study(
             shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True, exist_ok=True)
         pace.begin(point, point.plan.cohort or point.population.clients or len(people.clients))
-        row = run_point(point, people, directory, processes=processes, watching=pace.watching())
+        row = run_point(
+            point,
+            people,
+            directory,
+            processes=processes,
+            ray_address=ray_address,
+            watching=pace.watching(),
+        )
         _write(out / "times" / f"{point.key}.json", msgspec.json.encode(pace.took()))
         _write(_row_file(out, point), msgspec.json.format(msgspec.json.encode(row)))
         shutil.rmtree(directory)
@@ -110,7 +133,12 @@ def read_results(out: Path) -> Results:
     files = [_row_file(out, point) for point in study.points()]
     rows = [msgspec.json.decode(path.read_bytes(), type=Row) for path in files if path.exists()]
     return Results(
-        study=study.name, engine=study.engine, environment=environment, points=len(files), rows=rows
+        study=study.name,
+        engine=study.engine,
+        environment=environment,
+        points=len(files),
+        people=read_summary(_people_file(out)),
+        rows=rows,
     )
 
 
@@ -151,10 +179,12 @@ class _Loader:
     def __call__(self, point: Point) -> People:
         data = point.data
         if self._last is None or self._last[0] != data:
-            least = data.least_tokens or LEAST_TOKENS[data.name]
-            persons = load(data.name, self._directory)
             chosen = clients(
-                persons, token_plan(data.name), at_least_tokens=least, most=data.persons
+                load(data.name, self._directory),
+                tokenizer(data.name, data.tokens),
+                at_least_tokens=data.least_tokens or LEAST_TOKENS[data.name],
+                at_least_lines=data.least_lines or 0,
+                most=data.persons,
             )
             self._last = (data, People(data.name, chosen))
         return self._last[1]
@@ -235,6 +265,10 @@ def _duration(seconds: float) -> str:
 
 def _row_file(out: Path, point: Point) -> Path:
     return out / "rows" / f"{point.key}.json"
+
+
+def _people_file(out: Path) -> Path:
+    return out / "people.json"
 
 
 def _same_study(out: Path, study: Study) -> None:
