@@ -67,6 +67,10 @@ def study(tmp_path: Path) -> Path:
 def test_a_study_that_was_killed_ends_in_the_same_table(
     tmp_path: Path, study: Path, writers: Path
 ) -> None:
+    # With what a round takes from the one before, and what comes after the rounds.
+    text = STUDY.replace("epsilon = 8", "epsilon = 8\nclip_quantile = 0.5\nclip_count_noise = 3")
+    text = text.replace("[local]", "[personal]\nepochs = 1\n\n[local]")
+    study.write_text(text)
     options = ("--data-dir", writers, "--processes", 1)
     whole = run("run", study, *options, "--out", tmp_path / "whole", "--format", "json")
     assert whole.returncode == 0, whole.stderr
@@ -77,6 +81,8 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
     assert predictors["trigram"] > predictors["bigram"] > predictors["unigram"] > 0
     assert [row["resampled"] for row in document["rows"]] == [False, False, True, True]
     assert document["environment"]["packages"]["torch"]
+    assert all(row["last_clip_norm"] not in (None, 1) for row in document["rows"])
+    assert all(row["top1_personal"] is not None for row in document["rows"])
 
     for lines in sorted(random.sample(range(1, 14), 2)):
         print("killed after line", lines)
@@ -102,7 +108,7 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
     assert "ε 7.99" in whole.stderr
 
     other = study.with_name("other.toml")
-    other.write_text(STUDY.replace("rounds = 3", "rounds = 4"))
+    other.write_text(text.replace("rounds = 3", "rounds = 4"))
     refused = run("run", other, *options, "--out", tmp_path / "killed")
     assert refused.returncode == 2
     assert "holds another study" in refused.stderr
@@ -117,6 +123,16 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
         ("rounds = 3", "rounds = ", "study.toml: not TOML: "),
         ('name = "four-writers"', "", "the study: missing field `name`"),
         ('name = "coauthor"', 'name = "nobody"', "data: name must be one of adserp_sample, "),
+        ("epsilon = 8", 'epsilon = 8\nclip_norm = "none"', "clip_norm must be a number where"),
+        ("epsilon = 8", "clip_quantile = 1.5", "plan: quantile must lie in [0.001, 0.999]"),
+        (
+            "epsilon = 8",
+            'clip_quantile = 0.5\nclip_by = "tensor"',
+            'clip_quantile adapts the norm of whole updates; leave out clip_by = "tensor"',
+        ),
+        ("epsilon = 8", 'clip_by = "layer"', "plan.clip_by: invalid enum value 'layer'"),
+        ("epsilon = 8", 'optimizer = "adagrad"', "must be one of sgd, momentum, adam, yogi"),
+        ("[local]", '[personal]\ntrain = ["head"]\n\n[local]', "personal: trainable names 'head'"),
         ("epsilon = 8", "epsilon = -1", "plan: epsilon must be > 0, got -1"),
         ('"population.clients"', '"plan.clients"', "sweep names 'plan.clients', which is no field"),
         ("[4, 9]", '[4, "many"]', "sweep: population.clients: expected `int | null`, got `str`"),
@@ -138,6 +154,24 @@ def test_a_cohort_larger_than_the_population_is_refused(study: Path, writers: Pa
     ended = run("run", study, "--data-dir", writers, "--out", study.with_name("out"))
     assert (ended.returncode, ended.stdout) == (2, "")
     assert "plan.cohort is 5 of 4 clients; ask for at most 4" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("engine", "line", "refusal"),
+    [
+        ("flower", "clip_quantile = 0.5", 'need engine = "batched": a device clips its whole'),
+        ("flower", 'clip_by = "tensor"', 'need engine = "batched": a device clips its whole'),
+        ("batched", "clip_quantile = 0.5", "plan.clip_count_noise is 0.15; the count alone"),
+    ],
+)
+def test_a_clip_that_no_plan_has_is_refused_where_it_cannot_be(
+    study: Path, writers: Path, engine: str, line: str, refusal: str
+) -> None:
+    text = STUDY.replace("cohort = 3", f"cohort = 3\n{line}")
+    study.write_text(f'engine = "{engine}"\n{text}')
+    ended = run("run", study, "--data-dir", writers, "--out", study.with_name("out"))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert refusal in ended.stderr
 
 
 def test_options_of_a_run_without_a_study_are_refused_beside_one(study: Path) -> None:

@@ -46,6 +46,15 @@ class PhaseTraffic(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     bytes_up: int
 
 
+class AdaptedClip(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A simulated attempt's clip `norm` where the lab lets it adapt, and the noised share of
+    updates `within` it, from which the next one follows. No deployed plan has it.
+    """
+
+    norm: float
+    within: float
+
+
 class Receipt(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
@@ -73,6 +82,7 @@ class Receipt(
     phases: dict[str, PhaseTraffic] = {}
     groups: int = 0
     groups_unmasked: int = 0
+    clip: AdaptedClip | None = None
 
 
 def model_sha256(model: NDArray[np.float32]) -> str:

@@ -30,6 +30,7 @@ from tacitly_server.rounds import optimizer
 from tacitly_server.rounds.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from tacitly_server.rounds.optimizer import OptimizerState
 from tacitly_server.rounds.receipts import (
+    AdaptedClip,
     Outcome,
     Receipt,
     append_receipt,
@@ -43,6 +44,7 @@ from tacitly_simulations.engines.trainers import Trainers, Work
 # Streams of seeds of their own, beside (seed, round, attempt, client).
 _SELECTION: Final = 1_002
 _NOISE: Final = 1_003
+_COUNT_NOISE: Final = 1_007
 
 
 class CampaignEndedError(TacitlyError):
@@ -103,7 +105,7 @@ def simulate(
             attempt = last.attempt + 1 if last is not None and lost else 1
             state, receipt = _attempt(trainers, asked, state, attempt, availability)
             if receipt.outcome is Outcome.RELEASED:
-                save_checkpoint(home.checkpoint, replace(state, receipt=receipt))
+                save_checkpoint(home.checkpoint, state)
             append_receipt(home.receipts, receipt)
             receipts.append(receipt)
             on_round(receipt)
@@ -124,19 +126,31 @@ def _attempt(
 ) -> tuple[Checkpoint, Receipt]:
     """One attempt at the round after `state`."""
     work, plan, number = trainers.work, trainers.work.plan, state.round + 1
+    adaptive, private = work.adaptive_clip, work.privacy.protects_subjects
+    now = plan
+    if adaptive is not None:
+        now = adaptive.plan_of_round(plan, state.receipt, noised=private)
+    clip: AdaptedClip | None = None
     began = time.monotonic()
     selected = _select(work, asked, number, attempt, availability)
     asked.charge(number, selected)
     answering = selected[~availability.drops_out(selected, (work.seed, number, attempt))]
     released = len(answering) >= plan.cohort.minimum
     if released:
-        total = trainers.clipped_sum(
-            state.model, number, [int(client) for client in answering], attempt=attempt
+        total, within = trainers.clipped_sum_and_count(
+            state.model,
+            number,
+            [int(client) for client in answering],
+            attempt=attempt,
+            clip_norm=float(now.subject.clip_norm),
         )
-        if work.privacy.protects_subjects:
-            total += noise_on_sum(plan, len(answering), (work.seed, _NOISE, number, attempt))
+        if private:
+            total += noise_on_sum(now, len(answering), (work.seed, _NOISE, number, attempt))
+        if adaptive is not None:
+            seed = (work.seed, _COUNT_NOISE, number, attempt)
+            clip = adaptive.outcome(now, within, len(answering), seed if private else None)
         delta, optimizer_state = optimizer.step(
-            plan.optimizer, state.optimizer, decode_mean(total, plan)
+            plan.optimizer, state.optimizer, decode_mean(total, now)
         )
         moved = optimizer.apply(plan.model, state.model, delta)
         state = Checkpoint(plan.hash, number, attempt, moved, optimizer_state, None)
@@ -153,8 +167,9 @@ def _attempt(
         model_sha256=model_sha256(state.model) if released else None,
         seconds=time.monotonic() - began,
         bytes_up=0,
+        clip=clip,
     )
-    return state, receipt
+    return (replace(state, receipt=receipt) if released else state), receipt
 
 
 def noise_on_sum(plan: CampaignPlan, devices: int, seed: Sequence[int]) -> NDArray[np.int64]:

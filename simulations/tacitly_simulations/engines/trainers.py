@@ -13,6 +13,7 @@ Noise and sampling are seeded here, so that a study can be run again to the bit.
 both from a secure source (`client/`).
 """
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,7 @@ from tacitly_client.training.baseline import PlainSettings
 from tacitly_common.campaign import CampaignPlan
 from tacitly_common.mechanisms.gaussian import clip_l2
 from tacitly_simulations.engines.client_file import OpenClients, SimulatedClients
+from tacitly_simulations.engines.clipping import AdaptiveClip, clip_by_tensor
 from tacitly_simulations.engines.pool import OneWorker, Pool, ProcessPool
 from tacitly_simulations.engines.privacy import Privacy
 
@@ -40,12 +42,17 @@ _Result = TypeVar("_Result")
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What every client of a study does. `local` is how it trains without record-level privacy."""
+    """What every client of a study does. `local` is how it trains without record-level privacy.
+
+    `clip_by_tensor` and `adaptive_clip`: see `clipping.py`.
+    """
 
     plan: CampaignPlan
     privacy: Privacy
     local: PlainSettings
     seed: int
+    clip_by_tensor: bool = False
+    adaptive_clip: AdaptiveClip | None = None
 
     @property
     def batch_windows(self) -> float:
@@ -116,13 +123,30 @@ class Trainers:
         int64[trainable_parameters], without subject-level noise. `decode_mean` and the server's
         optimiser take it from here.
         """
-        total = np.zeros(self.work.plan.model.trainable_parameters, dtype=np.int64)
+        clip_norm = float(self.work.plan.subject.clip_norm)
+        return self.clipped_sum_and_count(
+            model, number, members, attempt=attempt, clip_norm=clip_norm
+        )[0]
+
+    def clipped_sum_and_count(
+        self,
+        model: NDArray[np.float32],
+        number: int,
+        members: Sequence[int],
+        *,
+        attempt: int = 1,
+        clip_norm: float,
+    ) -> tuple[NDArray[np.int64], int]:
+        """`clipped_sum` at another clip norm, on its grid, and how many updates were within it."""
+        total, within = np.zeros(self.work.plan.model.trainable_parameters, dtype=np.int64), 0
         trained = 0
-        for blocks, part in self._each(_clipped_sum, model, number, attempt, members):
+        function = partial(_clipped_sum, clip_norm=clip_norm)
+        for blocks, (part, within_part) in self._each(function, model, number, attempt, members):
             total += part
+            within += within_part
             trained += sum(map(len, blocks))
             self.progress(trained)
-        return total
+        return total, within
 
     def updates(
         self, model: NDArray[np.float32], number: int, members: Sequence[int], *, attempt: int = 1
@@ -191,15 +215,25 @@ def _trainer(work: Work, clients: SimulatedClients) -> _Trainer:
     return _Trainer(work, clients.open())
 
 
-def _clipped_sum(trainer: _Trainer, task: _Task, blocks: list[Block]) -> NDArray[np.int64]:
-    plan = trainer.work.plan
-    bound, grid_step = float(plan.subject.clip_norm), plan.grid_step
+def _clipped_sum(
+    trainer: _Trainer, task: _Task, blocks: list[Block], *, clip_norm: float
+) -> tuple[NDArray[np.int64], int]:
+    work, plan = trainer.work, trainer.work.plan
+    grid_step = math.ldexp(clip_norm, -plan.subject.grid_bits)
+    within = 0
     # Whole numbers below 2^53 are exact in float64, in whatever order they are added.
     total = np.zeros(plan.model.trainable_parameters)
     for block in blocks:
         for update in trainer.train(task, block):
-            total += np.rint(clip_l2(update, bound) / grid_step)
-    return total.astype(np.int64)
+            clipped = (
+                clip_by_tensor(plan.model, update, clip_norm)
+                if work.clip_by_tensor
+                else clip_l2(update, clip_norm)
+            )
+            total += np.rint(clipped / grid_step)
+            if work.adaptive_clip is not None:
+                within += int(np.linalg.norm(update.astype(np.float64)) <= clip_norm)
+    return total.astype(np.int64), within
 
 
 def _updates(trainer: _Trainer, task: _Task, blocks: list[Block]) -> NDArray[np.float32]:

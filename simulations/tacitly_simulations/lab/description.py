@@ -23,15 +23,18 @@ import msgspec
 from tacitly_client.training.baseline import PlainSettings
 from tacitly_common.campaign import ServerOptimizerName
 from tacitly_common.errors import TacitlyError, ValidationError
+from tacitly_common.model_config import ModelConfig
 from tacitly_common.validation import in_range, positive, short_name
 from tacitly_simulations.datasets import DATASETS
 from tacitly_simulations.engines.availability import Availability
+from tacitly_simulations.engines.clipping import AdaptiveClip
 from tacitly_simulations.population import Unit
 from tacitly_simulations.study_settings import Start
 
 _PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MOST_POINTS: Final = 10_000
+_COUNT_NOISE: Final = 1 / 20  # Andrew et al. 2021, section 3.1: σ_b = m/20
 
 
 class StudyError(TacitlyError, ValueError):
@@ -105,7 +108,9 @@ class ModelPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The campaign. `epsilon = "none"`: no subject-level noise; `clip_norm = "none"`: no clip.
 
-    `cohort` is everybody and `participations` one for each round, if left out.
+    `cohort` is everybody and `participations` one for each round, if left out. Clips by tensor, and
+    at a quantile from `clip_norm` on (`clip_count_noise` is a twentieth of the cohort if left out):
+    see `engines/clipping.py`.
     """
 
     rounds: int = 10
@@ -114,6 +119,10 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     minimum_gap_rounds: int = 0
     epsilon: float | Literal["none"] = "none"
     clip_norm: float | Literal["none"] = 1.0
+    clip_by: Literal["update", "tensor"] = "update"
+    clip_quantile: float | None = None
+    clip_rate: float = 0.2
+    clip_count_noise: float | None = None
     record_level: bool = False
     optimizer: str = "momentum"
     learning_rate: float = 1.0
@@ -137,10 +146,29 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValidationError(
                 f"optimizer must be one of {', '.join(optimizers)}, got {self.optimizer!r:.80}"
             )
-        if self.epsilon != math.inf and self.clip_norm == math.inf:
+        if self.epsilon != "none" and self.clip_norm == "none":
             raise ValidationError(
-                "clip_norm must be finite where epsilon is; noise is scaled to it"
+                "clip_norm must be a number where epsilon is; noise is scaled to it"
             )
+        if self.clip_quantile is not None:
+            if self.clip_norm == "none":
+                raise ValidationError("clip_quantile needs a clip_norm to start from; give one")
+            if self.clip_by == "tensor":
+                raise ValidationError(
+                    'clip_quantile adapts the norm of whole updates; leave out clip_by = "tensor"'
+                )
+            self.adaptive_clip(2)
+
+    def adaptive_clip(self, cohort: int) -> AdaptiveClip | None:
+        """For the batched engine."""
+        if self.clip_quantile is None:
+            return None
+        noise = self.clip_count_noise
+        return AdaptiveClip(
+            quantile=self.clip_quantile,
+            rate=self.clip_rate,
+            count_noise=cohort * _COUNT_NOISE if noise is None else noise,
+        )
 
 
 class LocalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -174,6 +202,33 @@ class LocalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         )
 
 
+class PersonalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What each person trains on alone after the rounds, and how; nothing with 0 epochs."""
+
+    train: tuple[str, ...] = ("output.weight", "output.bias")
+    epochs: int = 0
+    batch_windows: int = 16
+    learning_rate: float = 0.1
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        in_range(0, 1_000, epochs=self.epochs)
+        # A wrong name is found now, not after the rounds; names do not depend on sizes.
+        ModelConfig(vocabulary_size=2, trainable=self.train)
+        self.settings()
+
+    def settings(self) -> PlainSettings | None:
+        """None: nobody trains on."""
+        if self.epochs == 0:
+            return None
+        return PlainSettings(
+            epochs=self.epochs,
+            batch_windows=self.batch_windows,
+            learning_rate=self.learning_rate,
+            momentum=self.momentum,
+        )
+
+
 class RecordPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """DP-SGD inside the device, where the plan turns it on."""
 
@@ -195,6 +250,7 @@ class Point(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelPart
     plan: PlanPart
     local: LocalPart
+    personal: PersonalPart
     record: RecordPart
     axes: dict[str, Any]
 
@@ -223,6 +279,7 @@ class Study(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     model: ModelPart = ModelPart()
     plan: PlanPart = PlanPart()
     local: LocalPart = LocalPart()
+    personal: PersonalPart = PersonalPart()
     record: RecordPart = RecordPart()
     sweep: dict[str, list[Any]] = {}
 
@@ -250,7 +307,7 @@ class Study(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def points(self) -> Iterator[Point]:
         """Every point, seeds fastest."""
-        sections = ("data", "population", "model", "plan", "local", "record")
+        sections = ("data", "population", "model", "plan", "local", "personal", "record")
         for values in itertools.product(*self.sweep.values()):
             axes = dict(zip(self.sweep, values, strict=True))
             parts = {name: msgspec.to_builtins(getattr(self, name)) for name in sections}
@@ -309,6 +366,7 @@ def _explained(error: msgspec.ValidationError) -> str:
             "model": ModelPart,
             "plan": PlanPart,
             "local": LocalPart,
+            "personal": PersonalPart,
             "record": RecordPart,
         }
         fields = kinds.get(where, Study).__struct_fields__

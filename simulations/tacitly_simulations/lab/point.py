@@ -57,7 +57,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `epsilon` is None without subject-level noise; it and `delta` are of the whole run.
     `persons` were recorded, `clients` simulated: those beyond the persons are resampled.
     `top1_worst_decile` is the mean over the tenth of persons (at least one) served worst.
-    `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort.
+    `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort, z
+    without the count's share where the clip adapts; `last_clip_norm` is where it came to.
+    Those of `personal` are each person's own model, which nobody else ever has.
     `keys_saved` and `click_top1` (usefulness.py) are None where the data hold no keys or no clicks,
     and where a token is a word.
     """
@@ -89,6 +91,11 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     model_sha256: str
     keys_saved: float | None = None
     click_top1: float | None = None
+    last_clip_norm: float | None = None
+    top1_personal: float | None = None
+    top3_personal: float | None = None
+    perplexity_personal: float | None = None
+    top1_worst_decile_personal: float | None = None
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,15 @@ def run_point(
         cache=directory.parent,
     )
     plan = _plan(point, model, record, start, count)
-    work = Work(plan, _privacy(point), point.local.settings(), point.seed)
+    adaptive = point.plan.adaptive_clip(plan.cohort.target)
+    work = Work(
+        plan,
+        _privacy(point),
+        point.local.settings(),
+        point.seed,
+        clip_by_tensor=point.plan.clip_by == "tensor",
+        adaptive_clip=adaptive,
+    )
 
     def on_round(receipt: Receipt) -> None:
         watching.on_round(receipt, plan)
@@ -164,6 +179,11 @@ def run_point(
     else:
         if point.data.tokens is Unit.WORDS:
             raise ValidationError('data.tokens = "words" needs engine = "batched"')
+        if work.clip_by_tensor or adaptive is not None:
+            raise ValidationError(
+                'plan.clip_by and clip_quantile need engine = "batched": a device clips its whole '
+                "update to the plan's norm; leave them out"
+            )
         if availability != ALWAYS:
             raise ValidationError(
                 'population.online, diurnal and dropout need engine = "batched"; leave them out'
@@ -185,7 +205,22 @@ def run_point(
 
     newer = [held_out for _, held_out in people.parts()]
     scores = evaluate_each(model, simulated.model, newer)
-    return _row(point, people, plan, clients, simulated.receipts, simulated.model, newer, scores)
+    row = _row(point, people, work, clients, simulated.receipts, simulated.model, newer, scores)
+    settings = point.personal.settings()
+    if settings is None:
+        return row
+    from tacitly_simulations.lab.personal import personal_scores
+
+    own = personal_scores(
+        work,
+        simulated.model,
+        clients,
+        newer,
+        train=point.personal.train,
+        settings=settings,
+        processes=processes,
+    )
+    return _with_personal(row, own)
 
 
 def spent_epsilon(plan: CampaignPlan, rounds: int) -> float:
@@ -197,7 +232,7 @@ def spent_epsilon(plan: CampaignPlan, rounds: int) -> float:
 def _row(
     point: Point,
     people: People,
-    plan: CampaignPlan,
+    work: Work,
     clients: SimulatedClients,
     receipts: Sequence[Receipt],
     model: NDArray[np.float32],
@@ -207,12 +242,17 @@ def _row(
     from tacitly_common.evaluation import NOTHING
     from tacitly_simulations.lab.usefulness import click_top1, keys_saved
 
+    plan, adaptive = work.plan, work.adaptive_clip
     epsilon = None if point.plan.epsilon == "none" else point.plan.epsilon
     private = epsilon is not None
     on_device = point.data.tokens is Unit.CHARACTERS  # a device's suggestions know no others
     whole = sum(scores, NOTHING)
-    each = np.sort([score.top1 for score in scores if score.predictions])
+    each = _top1_of_each(scores)
     noise = float(plan.subject.noise_multiplier)
+    of_updates = noise
+    if private and adaptive is not None:
+        of_updates = float(adaptive.noise_of_updates(plan.subject.noise_multiplier))
+    clips = [receipt.clip.norm for receipt in receipts if receipt.clip is not None]
     dimension = plan.model.trainable_parameters
     return Row(
         key=point.key,
@@ -229,7 +269,7 @@ def _row(
         epsilon=epsilon,
         delta=float(plan.delta),
         noise_multiplier=noise if private else None,
-        noise_to_clip=noise * math.sqrt(dimension) / plan.cohort.target if private else None,
+        noise_to_clip=of_updates * math.sqrt(dimension) / plan.cohort.target if private else None,
         trained_parameters=dimension,
         attempts_lost=sum(receipt.outcome is Outcome.LOST for receipt in receipts),
         client_rounds=sum(receipt.usable for receipt in receipts),
@@ -237,7 +277,7 @@ def _row(
         top1=whole.top1,
         top3=whole.top3,
         perplexity=whole.perplexity,
-        top1_worst_decile=float(each[: max(1, int(_WORST * len(each)))].mean()),
+        top1_worst_decile=_worst_decile(each),
         top1_spread=float(each.std()),
         model_sha256=model_sha256(model),
         keys_saved=(
@@ -246,7 +286,30 @@ def _row(
             else None
         ),
         click_top1=click_top1(plan.model, plan.tokens, model, newer) if on_device else None,
+        last_clip_norm=clips[-1] if clips else None,
     )
+
+
+def _with_personal(row: Row, scores: Sequence["Evaluation"]) -> Row:
+    from tacitly_common.evaluation import NOTHING
+
+    whole = sum(scores, NOTHING)
+    return msgspec.structs.replace(
+        row,
+        top1_personal=whole.top1,
+        top3_personal=whole.top3,
+        perplexity_personal=whole.perplexity,
+        top1_worst_decile_personal=_worst_decile(_top1_of_each(scores)),
+    )
+
+
+def _top1_of_each(scores: Sequence["Evaluation"]) -> NDArray[np.float64]:
+    """Ascending."""
+    return np.sort([score.top1 for score in scores if score.predictions])
+
+
+def _worst_decile(ascending: NDArray[np.float64]) -> float:
+    return float(ascending[: max(1, int(_WORST * len(ascending)))].mean())
 
 
 def _model(point: Point) -> ModelConfig:

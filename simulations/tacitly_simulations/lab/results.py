@@ -91,6 +91,7 @@ def further_shares(averaged: Sequence[Mean]) -> list[tuple[str, str]]:
     """Title and field of what the data give beside top-1, top-3 and perplexity."""
     known = (
         ("worst tenth", "top1_worst_decile"),
+        ("personal top-1", "top1_personal"),
         ("keys saved", "keys_saved"),
         ("click", "click_top1"),
     )
