@@ -356,6 +356,7 @@ def test_a_study_is_exported_with_where_its_figures_are_from(
     assert datetime.now(UTC) - table.made < timedelta(minutes=10)
     (series,) = table.series
     assert (series.data, series.start, series.rounds) == ("coauthor", "random", 1)
+    assert series.record_level is False
     assert series.method["plan.clip_norm"] == "1"
     assert series.method["local.window_tokens"] == "16"
     assert not {"plan.epsilon", "plan.cohort", "data.directory", "engine.seed"} & set(series.method)

@@ -29,7 +29,7 @@ _NOT_METHOD = frozenset(
     {
         *("plan.epsilon", "plan.cohort", "population.clients"),
         *("plan.rounds", "plan.participations", "data.name", "data.persons", "model.start"),
-        "data.directory",
+        *("plan.record_level", "data.directory"),
     }
 )
 
@@ -87,7 +87,8 @@ def _series(study: Study, rows: Sequence[Row], results: Path) -> list[Series]:
     for row in rows:
         point = points[_place(row.seed, row.axes)]
         method = _method(point)
-        series = (row.data, point.model.start, row.rounds, row.participations, *method.items())
+        shared = (row.data, point.model.start, row.rounds, row.participations)
+        series = (*shared, point.plan.record_level, *method.items())
         methods[series] = (point, method)
         together[series][row.noise_multiplier, row.cohort, row.clients].append(row)
     return [
@@ -114,6 +115,7 @@ def _one_series(
         trained_parameters=first.trained_parameters,
         rounds=first.rounds,
         participations=first.participations,
+        record_level=point.plan.record_level,
         method=method,
         points=tuple(_measured(rows) for rows in settings),
     )
