@@ -411,10 +411,20 @@ def test_a_study_of_words_has_the_table_of_words_and_needs_the_batched_engine(
     assert 'needs engine = "batched"' in refused.stderr
 
 
-def test_a_study_of_words_is_exported_as_one(finished: Path) -> None:
+@pytest.mark.parametrize(
+    ("section", "changed"),
+    [
+        ("data", {"tokens": Unit.WORDS}),
+        ("plan", {"clip_by": "tensor"}),
+        ("plan", {"clip_quantile": 0.5}),
+    ],
+)
+def test_what_no_plan_can_ask_for_is_not_exported(
+    finished: Path, section: str, changed: dict[str, Any]
+) -> None:
     study = read_study(finished.parent / "study.toml")
-    words = msgspec.structs.replace(study.data, tokens=Unit.WORDS)
-    document = msgspec.json.encode(msgspec.structs.replace(study, data=words))
+    part = msgspec.structs.replace(getattr(study, section), **changed)
+    document = msgspec.json.encode(msgspec.structs.replace(study, **{section: part}))
     (finished / "study.json").write_bytes(document)
-    (series,) = export([finished], made=datetime.now(UTC)).series
-    assert series.data == "coauthor, words"
+    with pytest.raises(StudyError, match="no setting that a plan could ask for"):
+        export([finished], made=datetime.now(UTC))

@@ -52,6 +52,11 @@ def export(folders: Sequence[Path], *, made: datetime) -> UtilityTable:
             raise StudyError(f"{folder}: not finished; run the study on")
         studies.append(_source(folder, study, results))
         series += _series(study, read_table(results), results)
+    if not series:
+        raise StudyError(
+            "no setting that a plan could ask for: none knows words, clip_by or clip_quantile; "
+            "export other studies"
+        )
     return UtilityTable(
         schema_version=SCHEMA_VERSION, made=made, studies=tuple(studies), series=tuple(series)
     )
@@ -86,6 +91,8 @@ def _series(study: Study, rows: Sequence[Row], results: Path) -> list[Series]:
     methods: dict[tuple[object, ...], tuple[Point, dict[str, str]]] = {}
     for row in rows:
         point = points[_place(row.seed, row.axes)]
+        if not _plannable(point):
+            continue
         method = _method(point)
         shared = (row.data, point.model.start, row.rounds, row.participations)
         series = (*shared, point.plan.record_level, *method.items())
@@ -97,6 +104,15 @@ def _series(study: Study, rows: Sequence[Row], results: Path) -> list[Series]:
     ]
 
 
+def _plannable(point: Point) -> bool:
+    """Whether a deployed plan could ask for this: none knows words, or the lab's own clips."""
+    return (
+        point.data.tokens is Unit.CHARACTERS
+        and point.plan.clip_by == "update"
+        and point.plan.clip_quantile is None
+    )
+
+
 def _place(seed: int, axes: dict[str, str]) -> tuple[int, frozenset[tuple[str, str]]]:
     return seed, frozenset(axes.items())
 
@@ -105,11 +121,9 @@ def _one_series(
     study: str, point: Point, method: dict[str, str], settings: Sequence[Sequence[Row]]
 ) -> Series:
     first = settings[0][0]
-    # No plan predicts words: a study of them must not answer for one of characters.
-    unit = "" if point.data.tokens is Unit.CHARACTERS else f", {point.data.tokens}"
     return Series(
         study=study,
-        data=f"{first.data}{unit}",
+        data=first.data,
         start=point.model.start,
         persons=first.persons,
         trained_parameters=first.trained_parameters,
