@@ -47,6 +47,7 @@ def series(*points: Measured, study: str = "sweep", **changed: Any) -> Series:
         "trained_parameters": 1_000,
         "rounds": ROUNDS,
         "participations": PARTICIPATIONS,
+        "record_level": True,
         "method": {"plan.clip_norm": "1"},
     }
     return Series(study=study, points=points, **(fields | changed))

@@ -132,6 +132,11 @@ def test_near_rounds_are_taken_and_said() -> None:
     assert one.notes == ("measured with 20 rounds, the plan has 25",)
 
 
+def test_that_devices_add_the_record_levels_noise_is_said_where_it_was_not_measured() -> None:
+    (one,) = asked(series(measured(4, 100, 0.3), record_level=False)).predictions
+    assert one.notes == ("measured without the record level, whose noise every device adds",)
+
+
 def test_the_same_epsilon_at_another_delta_is_another_noise() -> None:
     """A study of few persons states ε at a large δ: at the plan's its noise counts for more."""
     study = series(*(measured(epsilon, 100, epsilon / 20, delta=1e-3) for epsilon in (2, 4, 8)))

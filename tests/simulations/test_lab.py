@@ -22,6 +22,7 @@ from tacitly_simulations.lab.export import export
 from tacitly_simulations.lab.plots import plots
 from tacitly_simulations.lab.point import Row
 from tacitly_simulations.lab.results import front, means, read_table, write_results
+from tacitly_simulations.population import Unit
 
 STUDY = """
 name = "four-writers"
@@ -246,23 +247,6 @@ def test_the_table_has_a_column_for_each_axis_and_the_same_bytes_again(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["results.parquet"]
 
 
-def test_a_study_of_words_has_the_table_of_words_and_needs_the_batched_engine(
-    tmp_path: Path, study: Path, writers: Path
-) -> None:
-    text = STUDY[: STUDY.index("[sweep]")].replace("least_tokens = 100", 'tokens = "words"')
-    study.write_text(text.replace("[1, 2]", "[1]").replace("[data]", "[data]\nleast_tokens = 5"))
-    options = ("--data-dir", writers, "--processes", 1, "--format", "json")
-    ended = run("run", study, *options, "--out", tmp_path / "words")
-    assert ended.returncode == 0, ended.stderr
-    (row,) = json.loads(ended.stdout)["rows"]
-    assert row["trained_parameters"] > 2_000
-    assert row["keys_saved"] is None
-    study.write_text(study.read_text().replace("name =", 'engine = "flower"\nname =', 1))
-    refused = run("run", study, *options, "--out", tmp_path / "flower")
-    assert refused.returncode == 2
-    assert 'needs engine = "batched"' in refused.stderr
-
-
 def setting(
     epsilon: float | None, cohort: int, *top1: float, keys: float | None = None
 ) -> list[Row]:
@@ -372,6 +356,7 @@ def test_a_study_is_exported_with_where_its_figures_are_from(
     assert datetime.now(UTC) - table.made < timedelta(minutes=10)
     (series,) = table.series
     assert (series.data, series.start, series.rounds) == ("coauthor", "random", 1)
+    assert series.record_level is False
     assert series.method["plan.clip_norm"] == "1"
     assert series.method["local.window_tokens"] == "16"
     assert not {"plan.epsilon", "plan.cohort", "data.directory", "engine.seed"} & set(series.method)
@@ -407,3 +392,39 @@ def test_a_table_of_results_is_read_as_it_was_written(tmp_path: Path) -> None:
     rows = setting(4, 10, 0.2, 0.3) + setting(None, 10, 0.4, 0.5, keys=0.1)
     write_results(tmp_path, rows)
     assert read_table(tmp_path / "results.parquet") == rows
+
+
+def test_a_study_of_words_has_the_table_of_words_and_needs_the_batched_engine(
+    tmp_path: Path, study: Path, writers: Path
+) -> None:
+    text = STUDY[: STUDY.index("[sweep]")].replace("least_tokens = 100", 'tokens = "words"')
+    study.write_text(text.replace("[1, 2]", "[1]").replace("[data]", "[data]\nleast_tokens = 5"))
+    options = ("--data-dir", writers, "--processes", 1, "--format", "json")
+    ended = run("run", study, *options, "--out", tmp_path / "words")
+    assert ended.returncode == 0, ended.stderr
+    (row,) = json.loads(ended.stdout)["rows"]
+    assert row["trained_parameters"] > 2_000
+    assert row["keys_saved"] is None
+    study.write_text(study.read_text().replace("name =", 'engine = "flower"\nname =', 1))
+    refused = run("run", study, *options, "--out", tmp_path / "flower")
+    assert refused.returncode == 2
+    assert 'needs engine = "batched"' in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "changed"),
+    [
+        ("data", {"tokens": Unit.WORDS}),
+        ("plan", {"clip_by": "tensor"}),
+        ("plan", {"clip_quantile": 0.5}),
+    ],
+)
+def test_what_no_plan_can_ask_for_is_not_exported(
+    finished: Path, section: str, changed: dict[str, Any]
+) -> None:
+    study = read_study(finished.parent / "study.toml")
+    part = msgspec.structs.replace(getattr(study, section), **changed)
+    document = msgspec.json.encode(msgspec.structs.replace(study, **{section: part}))
+    (finished / "study.json").write_bytes(document)
+    with pytest.raises(StudyError, match="no setting that a plan could ask for"):
+        export([finished], made=datetime.now(UTC))

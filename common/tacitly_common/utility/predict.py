@@ -167,6 +167,8 @@ def _by_series(series: Series, planned: Planned) -> Prediction:
             )
         if measured != wanted:
             notes.append(f"measured with {measured} {name}, the plan has {wanted}")
+    if not series.record_level:
+        notes.append("measured without the record level, whose noise every device adds")
     curves = _curves(series, planned)
     if not curves:
         raise _NothingNearError("was measured without noise alone", math.inf)

@@ -98,7 +98,8 @@ class Measured(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Series(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings that share all but noise, cohort and population.
 
-    `method` is everything else that could matter, "section.field" -> value, as in a study's file.
+    `record_level`: with DP-SGD inside the device, as every deployed device has it. `method` is
+    everything else that could matter, "section.field" -> value, as in a study's file.
     """
 
     study: str
@@ -108,6 +109,7 @@ class Series(_Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     trained_parameters: int
     rounds: int
     participations: int
+    record_level: bool
     method: dict[str, str]
     points: tuple[Measured, ...]
 

@@ -21,6 +21,7 @@ from tacitly_simulations.lab.description import Point, Study, StudyError, shown
 from tacitly_simulations.lab.point import Row
 from tacitly_simulations.lab.results import read_table
 from tacitly_simulations.lab.run import read_environment, read_study_of
+from tacitly_simulations.population import Unit
 
 # What a series has fields of its own for, what its points differ in, and what says nothing about
 # how a model is trained.
@@ -28,7 +29,7 @@ _NOT_METHOD = frozenset(
     {
         *("plan.epsilon", "plan.cohort", "population.clients"),
         *("plan.rounds", "plan.participations", "data.name", "data.persons", "model.start"),
-        "data.directory",
+        *("plan.record_level", "data.directory"),
     }
 )
 
@@ -51,6 +52,11 @@ def export(folders: Sequence[Path], *, made: datetime) -> UtilityTable:
             raise StudyError(f"{folder}: not finished; run the study on")
         studies.append(_source(folder, study, results))
         series += _series(study, read_table(results), results)
+    if not series:
+        raise StudyError(
+            "no setting that a plan could ask for: none knows words, clip_by or clip_quantile; "
+            "export other studies"
+        )
     return UtilityTable(
         schema_version=SCHEMA_VERSION, made=made, studies=tuple(studies), series=tuple(series)
     )
@@ -85,14 +91,26 @@ def _series(study: Study, rows: Sequence[Row], results: Path) -> list[Series]:
     methods: dict[tuple[object, ...], tuple[Point, dict[str, str]]] = {}
     for row in rows:
         point = points[_place(row.seed, row.axes)]
+        if not _plannable(point):
+            continue
         method = _method(point)
-        series = (row.data, point.model.start, row.rounds, row.participations, *method.items())
+        shared = (row.data, point.model.start, row.rounds, row.participations)
+        series = (*shared, point.plan.record_level, *method.items())
         methods[series] = (point, method)
         together[series][row.noise_multiplier, row.cohort, row.clients].append(row)
     return [
         _one_series(study.name, *methods[series], list(settings.values()))
         for series, settings in together.items()
     ]
+
+
+def _plannable(point: Point) -> bool:
+    """Whether a deployed plan could ask for this: none knows words, or the lab's own clips."""
+    return (
+        point.data.tokens is Unit.CHARACTERS
+        and point.plan.clip_by == "update"
+        and point.plan.clip_quantile is None
+    )
 
 
 def _place(seed: int, axes: dict[str, str]) -> tuple[int, frozenset[tuple[str, str]]]:
@@ -111,6 +129,7 @@ def _one_series(
         trained_parameters=first.trained_parameters,
         rounds=first.rounds,
         participations=first.participations,
+        record_level=point.plan.record_level,
         method=method,
         points=tuple(_measured(rows) for rows in settings),
     )

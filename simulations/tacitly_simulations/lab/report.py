@@ -50,8 +50,7 @@ beyond the persons are resampled from them: more clients, not more people.</p>{%
 <td>counts of everybody's tokens: {{ predictor.method }}</td>
 <td>–</td><td>–</td><td>–</td><td>–</td><td>–</td><td>–</td>
 <td>{{ '%.1f' % (100 * predictor.top1) }} %</td><td>{{ '%.1f' % (100 * predictor.top3) }} %</td>
-<td>{{ '%.2f' % predictor.perplexity }}</td>
-{% for _ in more %}<td>–</td>{% endfor %}</tr>
+<td>{{ '%.2f' % predictor.perplexity }}</td>{% for _ in more %}<td>–</td>{% endfor %}</tr>
 {% endfor %}</tbody></table>
 <p>● on the Pareto front: no setting with this ε or a lower one has a higher mean top-1.
 {% if more | length > 1 %}Keys saved: by three suggested words before each key, as devices count
