@@ -91,6 +91,7 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
     report = (tmp_path / "killed" / "report.html").read_text()
     assert "<svg" in report
     assert "resampled" in report
+    assert "personal top-1" in report
     assert "src=" not in report  # nothing is fetched from anywhere
     assert "clients/s" in whole.stderr
     assert "ε 7.99" in whole.stderr
