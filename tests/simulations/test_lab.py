@@ -103,6 +103,7 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
     report = (tmp_path / "killed" / "report.html").read_text()
     assert "<svg" in report
     assert "resampled" in report
+    assert "personal top-1" in report
     assert "src=" not in report  # nothing is fetched from anywhere
     assert "clients/s" in whole.stderr
     assert "ε 7.99" in whole.stderr
@@ -132,6 +133,12 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
         ),
         ("epsilon = 8", 'clip_by = "layer"', "plan.clip_by: invalid enum value 'layer'"),
         ("epsilon = 8", 'optimizer = "adagrad"', "must be one of sgd, momentum, adam, yogi"),
+        (
+            "epsilon = 8",
+            "epsilon = 8\nnoise_coefficients = [0.9, 0.3]",
+            "set minimum_gap_rounds to 2, or participations to 1",
+        ),
+        ("epsilon = 8", "noise_coefficients = [0.9]", "noise_coefficients correlate noise; give"),
         ("[local]", '[personal]\ntrain = ["head"]\n\n[local]', "personal: trainable names 'head'"),
         ("epsilon = 8", "epsilon = -1", "plan: epsilon must be > 0, got -1"),
         ('"population.clients"', '"plan.clients"', "sweep names 'plan.clients', which is no field"),
@@ -161,6 +168,11 @@ def test_a_cohort_larger_than_the_population_is_refused(study: Path, writers: Pa
     [
         ("flower", "clip_quantile = 0.5", 'need engine = "batched": a device clips its whole'),
         ("flower", 'clip_by = "tensor"', 'need engine = "batched": a device clips its whole'),
+        (
+            "flower",
+            "participations = 1\nnoise_coefficients = [0.9]",
+            'plan.noise_coefficients need engine = "batched"',
+        ),
         ("batched", "clip_quantile = 0.5", "plan.clip_count_noise is 0.15; the count alone"),
     ],
 )

@@ -13,6 +13,7 @@ sum, noise, step, checkpoint, receipt. Everything is seeded and a checkpoint hol
 a round, so that a run that was killed goes on to the very same model.
 """
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from tacitly_server.rounds.receipts import (
 )
 from tacitly_simulations.engines.availability import ALWAYS, Availability
 from tacitly_simulations.engines.client_file import SimulatedClients
+from tacitly_simulations.engines.correlated_noise import CorrelatedNoise
 from tacitly_simulations.engines.trainers import Trainers, Work
 
 # Streams of seeds of their own, beside (seed, round, attempt, client).
@@ -98,12 +100,13 @@ def simulate(
         asked.charge(
             receipt.round, _select(work, asked, receipt.round, receipt.attempt, availability)
         )
+    noise = _Noise(work)
     with Trainers(work, clients, processes, ray_address, progress=on_clients) as trainers:
         while state.round < plan.rounds:
             last = receipts[-1] if receipts else None
             lost = last is not None and last.outcome is Outcome.LOST
             attempt = last.attempt + 1 if last is not None and lost else 1
-            state, receipt = _attempt(trainers, asked, state, attempt, availability)
+            state, receipt = _attempt(trainers, asked, noise, state, attempt, availability)
             if receipt.outcome is Outcome.RELEASED:
                 save_checkpoint(home.checkpoint, state)
             append_receipt(home.receipts, receipt)
@@ -120,6 +123,7 @@ def simulate(
 def _attempt(
     trainers: Trainers,
     asked: "_Asked",
+    noise: "_Noise",
     state: Checkpoint,
     attempt: int,
     availability: Availability,
@@ -145,7 +149,7 @@ def _attempt(
             clip_norm=float(now.subject.clip_norm),
         )
         if private:
-            total += noise_on_sum(now, len(answering), (work.seed, _NOISE, number, attempt))
+            total += noise(now, len(answering), number, attempt)
         if adaptive is not None:
             seed = (work.seed, _COUNT_NOISE, number, attempt)
             clip = adaptive.outcome(now, within, len(answering), seed if private else None)
@@ -178,6 +182,33 @@ def noise_on_sum(plan: CampaignPlan, devices: int, seed: Sequence[int]) -> NDArr
     rng = np.random.default_rng(tuple(seed))
     noise = rng.normal(0.0, deviation / plan.grid_step, plan.model.trainable_parameters)
     return np.rint(noise).astype(np.int64)
+
+
+class _Noise:
+    """A round's noise on its sum, as the work would have it."""
+
+    def __init__(self, work: Work) -> None:
+        self._seed = work.seed
+        self._correlated: CorrelatedNoise | None = None
+        if work.noise_coefficients:
+            plan = work.plan
+            # In grid steps. The curator sees the sum and adds z·C, however many answered.
+            deviation = math.ldexp(float(plan.subject.noise_multiplier), plan.subject.grid_bits)
+
+            def draw(number: int) -> NDArray[np.float64]:
+                # A lost attempt releases nothing: a round has one draw.
+                rng = np.random.default_rng((work.seed, _NOISE, number))
+                return rng.normal(0.0, deviation, plan.model.trainable_parameters)
+
+            self._correlated = CorrelatedNoise(work.noise_coefficients, draw)
+
+    def __call__(
+        self, plan: CampaignPlan, answers: int, number: int, attempt: int
+    ) -> NDArray[np.int64]:
+        """On the grid of the round's `plan`: int64[trainable_parameters]."""
+        if self._correlated is None:
+            return noise_on_sum(plan, answers, (self._seed, _NOISE, number, attempt))
+        return np.rint(self._correlated.of_round(number)).astype(np.int64)
 
 
 def _select(

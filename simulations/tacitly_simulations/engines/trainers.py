@@ -44,7 +44,8 @@ _Result = TypeVar("_Result")
 class Work:
     """What every client of a study does. `local` is how it trains without record-level privacy.
 
-    `clip_by_tensor` and `adaptive_clip`: see `clipping.py`.
+    `clip_by_tensor` and `adaptive_clip`: see `clipping.py`; `noise_coefficients`, normalised:
+    `correlated_noise.py`.
     """
 
     plan: CampaignPlan
@@ -53,6 +54,7 @@ class Work:
     seed: int
     clip_by_tensor: bool = False
     adaptive_clip: AdaptiveClip | None = None
+    noise_coefficients: tuple[float, ...] = ()
 
     @property
     def batch_windows(self) -> float:

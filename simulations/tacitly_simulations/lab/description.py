@@ -28,6 +28,7 @@ from tacitly_common.validation import in_range, positive, short_name
 from tacitly_simulations.datasets import DATASETS
 from tacitly_simulations.engines.availability import Availability
 from tacitly_simulations.engines.clipping import AdaptiveClip
+from tacitly_simulations.engines.correlated_noise import normalised
 from tacitly_simulations.population import Unit
 from tacitly_simulations.study_settings import Start
 
@@ -110,7 +111,7 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     `cohort` is everybody and `participations` one for each round, if left out. Clips by tensor, and
     at a quantile from `clip_norm` on (`clip_count_noise` is a twentieth of the cohort if left out):
-    see `engines/clipping.py`.
+    see `engines/clipping.py`. `noise_coefficients`: see `engines/correlated_noise.py`.
     """
 
     rounds: int = 10
@@ -123,6 +124,7 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clip_quantile: float | None = None
     clip_rate: float = 0.2
     clip_count_noise: float | None = None
+    noise_coefficients: tuple[float, ...] = ()
     record_level: bool = False
     optimizer: str = "momentum"
     learning_rate: float = 1.0
@@ -158,6 +160,24 @@ class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
                     'clip_quantile adapts the norm of whole updates; leave out clip_by = "tensor"'
                 )
             self.adaptive_clip(2)
+        if self.noise_coefficients:
+            self._check_correlated()
+
+    def _check_correlated(self) -> None:
+        normalised(self.noise_coefficients)
+        bands = len(self.noise_coefficients)
+        if self.epsilon == "none":
+            raise ValidationError("noise_coefficients correlate noise; give an epsilon")
+        if self.clip_quantile is not None:
+            raise ValidationError(
+                "noise_coefficients take back noise of earlier rounds, which must have the same "
+                "clip; leave out clip_quantile"
+            )
+        if (self.participations or self.rounds) > 1 and self.minimum_gap_rounds < bands:
+            raise ValidationError(
+                f"{bands} noise_coefficients need a person's rounds to lie {bands} apart: set "
+                f"minimum_gap_rounds to {bands}, or participations to 1"
+            )
 
     def adaptive_clip(self, cohort: int) -> AdaptiveClip | None:
         """For the batched engine."""

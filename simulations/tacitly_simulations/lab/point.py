@@ -35,6 +35,7 @@ from tacitly_server.bundle import app_hash
 from tacitly_server.rounds.receipts import Outcome, Receipt, model_sha256
 from tacitly_simulations.engines.availability import ALWAYS
 from tacitly_simulations.engines.client_file import SimulatedClients, write_clients
+from tacitly_simulations.engines.correlated_noise import normalised, spread
 from tacitly_simulations.engines.privacy import Privacy
 from tacitly_simulations.engines.trainers import Work
 from tacitly_simulations.lab.description import Engine, Point, shown
@@ -58,7 +59,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     `persons` were recorded, `clients` simulated: those beyond the persons are resampled.
     `top1_worst_decile` is the mean over the tenth of persons (at least one) served worst.
     `noise_to_clip` is the norm of the noise on a mean update in clip norms, z·sqrt(d)/cohort, z
-    without the count's share where the clip adapts; `last_clip_norm` is where it came to.
+    without the count's share where the clip adapts (`last_clip_norm` is where it came to), over a
+    round's own noise where that is correlated.
     Those of `personal` are each person's own model, which nobody else ever has.
     `keys_saved` and `click_top1` (usefulness.py) are None where the data hold no keys or no clicks,
     and where a token is a word.
@@ -156,6 +158,9 @@ def run_point(
         point.seed,
         clip_by_tensor=point.plan.clip_by == "tensor",
         adaptive_clip=adaptive,
+        noise_coefficients=normalised(point.plan.noise_coefficients)
+        if point.plan.noise_coefficients
+        else (),
     )
 
     def on_round(receipt: Receipt) -> None:
@@ -179,6 +184,11 @@ def run_point(
     else:
         if point.data.tokens is Unit.WORDS:
             raise ValidationError('data.tokens = "words" needs engine = "batched"')
+        if work.noise_coefficients:
+            raise ValidationError(
+                'plan.noise_coefficients need engine = "batched": devices share independent noise; '
+                "leave them out"
+            )
         if work.clip_by_tensor or adaptive is not None:
             raise ValidationError(
                 'plan.clip_by and clip_quantile need engine = "batched": a device clips its whole '
@@ -252,6 +262,8 @@ def _row(
     of_updates = noise
     if private and adaptive is not None:
         of_updates = float(adaptive.noise_of_updates(plan.subject.noise_multiplier))
+    if work.noise_coefficients:
+        of_updates *= spread(work.noise_coefficients, plan.rounds)
     clips = [receipt.clip.norm for receipt in receipts if receipt.clip is not None]
     dimension = plan.model.trainable_parameters
     return Row(
