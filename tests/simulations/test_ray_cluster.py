@@ -1,4 +1,4 @@
-"""The batched engine on a Ray cluster of two real nodes, in the middle of whose work one is killed."""
+"""The batched engine on a Ray cluster of two real nodes, one of which is killed."""
 
 import gc
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ CLIENTS = 400
 
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
-    """A head and a second node of one CPU each; a reaper ends them should this process be killed."""
+    """A head and a second node of one CPU each; Ray's reaper ends them if we are killed."""
     node = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
     head = {**node, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head, shutdown_at_exit=True)

@@ -112,7 +112,8 @@ def _print(results: Results, form: str) -> None:
         shares = []
         for figure in ("top1", "top3", "top1_worst_decile"):
             value, deviation = mean.of(figure)
-            shares.append(f"{100 * value:.1f} ± {100 * deviation:.1f} %")
+            spread = f" ± {100 * deviation:.1f}" if len(mean.rows) > 1 else ""
+            shares.append(f"{100 * value:.1f}{spread} %")
         table.add_row(
             *mean.axes.values(),
             *shares[:2],
