@@ -29,6 +29,7 @@
       ├─ SupervisorError       a server runs here already, or cannot run   (server: health.py)
       ├─ DatasetError          recorded data are missing or malformed      (simulations: datasets/)
       ├─ StudyError            a study's file or folder cannot be used     (simulations: lab/)
+      ├─ ClusterError          a Ray cluster is not there or does not fit  (simulations: engines/)
       ├─ CampaignEndedError, WorkerError   a simulated campaign cannot go on  (sim.: engines/)
       └─ DeploymentError, DemoError      the demo did not get through      (simulations: demo/)
 

@@ -27,7 +27,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import LocalRayletDiedError, RayError, RayTaskError
 
 QUIET: Final[dict[str, Any]] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
 _PARTS_AHEAD: Final = 2  # for each CPU: enough that none waits
@@ -130,6 +130,10 @@ def _result(task: Any) -> Any:
                 "on every node"
             ) from None
         raise error.cause from None
+    except LocalRayletDiedError:
+        raise ClusterError(
+            "the Ray node of this machine ended; start it again and run the study on"
+        ) from None
     except RayError:
         raise WorkerError(
             f"workers of the Ray cluster died {_MOST_RETRIES + 1} times over one part; "

@@ -1,5 +1,7 @@
 """What `tacitly-sim run STUDY.toml`, `report` and `list` do and print."""
 
+import contextlib
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +35,11 @@ def run_file(
     def progress(line: str) -> None:
         click.echo(line, err=True)
 
-    results = run_study(study, out, processes=processes, ray_address=ray_address, progress=progress)
+    # Ray tells on standard output that a node was lost.
+    with contextlib.redirect_stdout(sys.stderr):
+        results = run_study(
+            study, out, processes=processes, ray_address=ray_address, progress=progress
+        )
     _print(results, form)
     progress(f"{out / 'report.html'}, {out / 'results.parquet'}")
 

@@ -84,7 +84,8 @@ class Mean:
         if not self.has(figure):
             return "–"
         value, deviation = self.of(figure)
-        return f"{100 * value:.1f} ± {100 * deviation:.1f} %"
+        spread = f" ± {100 * deviation:.1f}" if len(self.rows) > 1 else ""
+        return f"{100 * value:.1f}{spread} %"
 
 
 def further_shares(averaged: Sequence[Mean]) -> list[tuple[str, str]]:

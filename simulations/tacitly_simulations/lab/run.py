@@ -251,7 +251,7 @@ class _Pace:
         left = max(rounds * self._cohort - running, 0) / rate if rate else 0.0
         self.progress(
             f"point {self.done + 1} of {self.points}, {what}: "
-            f"{rate:.0f} clients/s, {_duration(left)} left"
+            f"{rate:.{0 if rate >= 10 else 1}f} clients/s, {_duration(left)} left"
         )
 
 
