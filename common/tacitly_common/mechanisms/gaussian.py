@@ -35,8 +35,12 @@ def secure_generator() -> np.random.Generator:
     return np.random.Generator(ChaCha(key=secrets.randbits(256), rounds=20))
 
 
-def clip_l2(update: NDArray[np.float32], bound: float) -> NDArray[np.float64]:
+def clip_l2(
+    update: NDArray[np.float32], bound: float, *, out: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """The update scaled to an L2 norm of at most `bound`; shorter ones are unchanged.
+
+    It is written to `out` where there is one, else to fresh memory.
 
     Raises:
         EncodingError: a coordinate is NaN or infinite (min(1, nan) would let it pass unclipped).
@@ -47,11 +51,14 @@ def clip_l2(update: NDArray[np.float32], bound: float) -> NDArray[np.float64]:
     | norm > bound | norm <= bound       |
     | NaN, ±inf    | EncodingError       |
     """
-    wide = update.astype(np.float64)
-    if not np.isfinite(wide).all():
+    if not np.isfinite(update).all():
         raise EncodingError("the update holds NaN or infinity; it was not clipped")
+    wide = np.empty(update.shape) if out is None else out
+    wide[...] = update
     norm = float(np.linalg.norm(wide))
-    return wide if norm <= bound else wide * (bound / norm)
+    if norm > bound:
+        wide *= bound / norm
+    return wide
 
 
 def release(

@@ -42,14 +42,17 @@ def train_block(
     models = _Models(plan.model, start, len(windows), buffers)
     sample_rate, clip_norm = float(record.sample_rate), float(record.clip_norm)
     deviation = float(record.noise_multiplier) * clip_norm
+    noise = np.empty((len(windows), models.trained))
     for _ in range(record.steps):
         taken = [
             rows[rng.random(len(rows)) < sample_rate]
             for rows, rng in zip(windows, rngs, strict=True)
         ]
         sums = models.gradient_sums(_side_by_side(taken, record.window_tokens), clip_norm)
-        # One draw a client: the same stream as a draw a tensor, in the layout's order.
-        noise = np.stack([rng.normal(0.0, deviation, models.trained) for rng in rngs])
+        for row, rng in zip(noise, rngs, strict=True):
+            # One draw a client: the same stream as a draw a tensor, in the layout's order.
+            rng.standard_normal(out=row)
+        noise *= deviation
         models.descend(sums, noise, record)
     updates = models.updates()
     updates[~np.isfinite(updates).all(axis=1)] = 0

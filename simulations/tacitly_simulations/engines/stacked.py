@@ -32,6 +32,7 @@ from tacitly_client.training.gradient import (
 from tacitly_common.vocabulary import START
 
 _GRU: Final = frozenset({INPUT_WEIGHT, RECURRENT_WEIGHT, INPUT_BIAS, RECURRENT_BIAS})
+_STEPS_AT_ONCE: Final = 8  # of the gates' derivatives; what they touch stays in a core's cache
 
 
 @dataclass(slots=True)
@@ -197,31 +198,21 @@ def _backward(
         forward.output.flatten(1, 2), parameters[OUTPUT_WEIGHT], out=through.view(clients, -1, size)
     )
     flow = buffers.take("flow", clients, time, batch, 4 * size)
+    _put_derivatives(forward, flow, buffers)
     arriving = buffers.take("arriving", clients, batch, size).zero_()
-    part = buffers.take("part", clients, batch, size)
     weight = parameters[RECURRENT_WEIGHT]
     steps = zip(
         through.unbind(1),
-        forward.hidden[:, :-1].unbind(1),
-        forward.recurrent.unbind(1),
-        *(gate.unbind(1) for gate in forward.gates.chunk(3, dim=3)),
-        *(block.unbind(1) for block in flow.chunk(4, dim=3)),
+        forward.gates[..., size : 2 * size].unbind(1),
+        flow.view(clients, time, batch, 4, size).unbind(1),
         flow[..., size:].unbind(1),
         strict=True,
     )
-    tanh_backward, sigmoid_backward = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward
-    for arrives, before, kept, r, u, n, at_new, at_reset, at_update, at_kept, back in reversed(
-        list(steps)
-    ):
+    at_later = arriving.unsqueeze(2)
+    for arrives, update, at_gates, back in reversed(list(steps)):
         arriving.add_(arrives)
-        torch.addcmul(arriving, arriving, u, value=-1, out=part)
-        tanh_backward(part, n, grad_input=at_new)
-        torch.mul(at_new, r, out=at_kept)
-        torch.mul(at_new, kept, out=part)
-        sigmoid_backward(part, r, grad_input=at_reset)
-        torch.sub(before, n, out=part).mul_(arriving)
-        sigmoid_backward(part, u, grad_input=at_update)
-        arriving.mul_(u).baddbmm_(back, weight)
+        at_gates.mul_(at_later)
+        arriving.mul_(update).baddbmm_(back, weight)
 
     embedded = None
     if EMBEDDING in trainable:
@@ -233,6 +224,30 @@ def _backward(
             out=embedded.view(clients, -1, embedding),
         )
     return _Flow(forward.output, flow, embedded)
+
+
+def _put_derivatives(forward: _Forward, flow: Tensor, buffers: Buffers) -> None:
+    """Into `flow` the derivative of each gate, before its tanh or sigmoid, by what arrives at h_t.
+
+    With h_t = n + u (h - n) and n = tanh(. + r k), for (new, reset, update, k):
+    (1 - u)(1 - n^2),  of new x k r (1 - r),  (h - n) u (1 - u),  of new x r.
+    """
+    time = forward.recurrent.shape[1]
+    one = torch.ones(())
+    tanh_backward, sigmoid_backward = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward
+    for first in range(0, time, _STEPS_AT_ONCE):
+        now = slice(first, first + _STEPS_AT_ONCE)
+        before, kept = forward.hidden[:, :-1][:, now], forward.recurrent[:, now]
+        reset, update, new = forward.gates[:, now].chunk(3, dim=3)
+        at_new, at_reset, at_update, at_kept = flow[:, now].chunk(4, dim=3)
+        part = buffers.take("part", *kept.shape)
+        torch.sub(one, update, out=part)
+        tanh_backward(part, new, grad_input=at_new)
+        torch.mul(at_new, reset, out=at_kept)
+        torch.mul(at_new, kept, out=part)
+        sigmoid_backward(part, reset, grad_input=at_reset)
+        torch.sub(before, new, out=part)
+        sigmoid_backward(part, update, grad_input=at_update)
 
 
 def _squared_norms(

@@ -225,14 +225,16 @@ def _clipped_sum(
     within = 0
     # Whole numbers below 2^53 are exact in float64, in whatever order they are added.
     total = np.zeros(plan.model.trainable_parameters)
+    wide = np.empty_like(total)
     for block in blocks:
         for update in trainer.train(task, block):
             clipped = (
                 clip_by_tensor(plan.model, update, clip_norm)
                 if work.clip_by_tensor
-                else clip_l2(update, clip_norm)
+                else clip_l2(update, clip_norm, out=wide)
             )
-            total += np.rint(clipped / grid_step)
+            np.divide(clipped, grid_step, out=clipped)
+            total += np.rint(clipped, out=clipped)
             if work.adaptive_clip is not None:
                 within += int(np.linalg.norm(update.astype(np.float64)) <= clip_norm)
     return total.astype(np.int64), within
