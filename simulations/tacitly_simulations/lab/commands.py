@@ -139,7 +139,10 @@ def _print(results: Results, form: str) -> None:
             mean.percent("top1"),
             mean.percent("top3"),
             f"{mean.of('perplexity')[0]:.2f}",
-            *(mean.percent(figure).partition(" ±")[0] for _, figure in more),
+            *(
+                f"{100 * mean.of(figure)[0]:.1f} %" if mean.has(figure) else "–"
+                for _, figure in more
+            ),
         )
     for predictor in results.people.predictors if results.people else ():
         label = [f"counts: {predictor.method}", *[""] * (len(axes) - 1)] if axes else []

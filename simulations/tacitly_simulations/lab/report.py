@@ -44,7 +44,8 @@ beyond the persons are resampled from them: more clients, not more people.</p>{%
 <td>{{ '{:,}'.format(row.clients) }}{{ '*' if row.resampled }}</td>
 <td>{{ '{:,}'.format(row.cohort) }}</td>
 <td>{{ mean.percent('top1') }}</td><td>{{ mean.percent('top3') }}</td>
-<td>{{ '%.2f' % mean.of('perplexity')[0] }} ± {{ '%.2f' % mean.of('perplexity')[1] }}</td>
+<td>{{ '%.2f' % mean.of('perplexity')[0] }}
+{%- if mean.rows | length > 1 %} ± {{ '%.2f' % mean.of('perplexity')[1] }}{% endif %}</td>
 {% for _, figure in more %}<td>{{ mean.percent(figure) }}</td>{% endfor %}</tr>
 {% endfor %}{% for predictor in (people.predictors if people else []) %}<tr>
 <td>counts of everybody's tokens: {{ predictor.method }}</td>
