@@ -16,6 +16,7 @@ test: install lint
 bench: install
 	$(BIN)/python -m tacitly_simulations.bench --out out/bench.json
 	$(BIN)/python -m tacitly_simulations.bench.engines --out out/engines.json
+	$(BIN)/python -m tacitly_simulations.bench.engines_others --out out/engines_others.json
 
 # What docs/results.md shows: an hour on two cores. DATA is CoAuthor's folder.
 STUDY := $(BIN)/tacitly-sim run --data coauthor --data-dir $(DATA) --format json

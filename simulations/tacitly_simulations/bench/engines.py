@@ -58,6 +58,7 @@ WAYS: Final = ("batched", "flower", "flower, device", "loop", "loop, device")
 @click.option("--one", hidden=True, help="Measure this way, here.")
 @click.option("--clients", hidden=True, type=int, help="Registered clients of --one.")
 @click.option("--record-level", is_flag=True, hidden=True)
+@click.option("--processes", hidden=True, default=_PROCESSES, type=int)
 def main(
     out: Path | None,
     cohort: int,
@@ -67,10 +68,13 @@ def main(
     one: str | None,
     clients: int | None,
     record_level: bool,
+    processes: int,
 ) -> None:
     """Measure every way in turn, at both levels of privacy, then memory against the population."""
     if one is not None:
-        click.echo(json.dumps(_measure(one, clients or cohort, cohort, rounds, record_level)))
+        click.echo(
+            json.dumps(_measure(one, clients or cohort, cohort, rounds, record_level, processes))
+        )
         return
     rows = [
         _in_own_process(way, cohort, cohort, rounds, record)
@@ -116,7 +120,7 @@ def _in_own_process(
 
 
 def _measure(
-    way: str, clients: int, cohort: int, rounds: int, record_level: bool
+    way: str, clients: int, cohort: int, rounds: int, record_level: bool, processes: int
 ) -> dict[str, Any]:
     import psutil
 
@@ -132,7 +136,7 @@ def _measure(
         ends.append((time.time() - began, tree_cpu_seconds(me)))
 
     with TemporaryDirectory(prefix="tacitly-engines-") as folder, PeakShare(me) as peak:
-        _run(way, Path(folder), clients, cohort, rounds, record_level, on_round)
+        _run(way, Path(folder), clients, cohort, rounds, record_level, processes, on_round)
     seconds, cpu = ends[-1]
     later = rounds - 1
     return {
@@ -161,6 +165,7 @@ def _run(
     cohort: int,
     rounds: int,
     record_level: bool,
+    processes: int,
     on_round: Callable[[], None],
 ) -> None:
     from tacitly_client.training.baseline import PlainSettings
@@ -186,14 +191,14 @@ def _run(
             work,
             start,
             simulated,
-            processes=_PROCESSES,
+            processes=processes,
             on_round=lambda _receipt: on_round(),
         )
         return
     from tacitly_simulations.bench.engines_peers import flower_rounds, loop_rounds
 
     run = flower_rounds if way.startswith("flower") else loop_rounds
-    run(work, start, simulated, rounds, way.endswith("device"), _PROCESSES, on_round)
+    run(work, start, simulated, rounds, way.endswith("device"), processes, on_round)
 
 
 def _plan(clients: int, cohort: int, rounds: int) -> "tuple[CampaignPlan, NDArray[np.float32]]":
