@@ -21,6 +21,7 @@ from tacitly_common.vocabulary import START, UNKNOWN
 
 # Bounds the logits in memory: [streams, steps, vocabulary] float32.
 _STEPS_AT_ONCE: Final = 128
+_STREAMS_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,26 +94,43 @@ def evaluate_each(
     """
     model = InteractionModel(config)
     load_vector(model, vector)
-    longest = max((len(stream) for stream in streams), default=0)
-    # All streams at once, side by side: START in front as context, and behind as padding.
+    targets = None if only is None else torch.tensor(sorted(only), dtype=torch.int64)
+    evaluations = [NOTHING] * len(streams)
+    # Streams of about one length side by side: padding costs as much as what it pads.
+    order = sorted(range(len(streams)), key=lambda place: len(streams[place]))
+    with torch.inference_mode():
+        for first in range(0, len(order), _STREAMS_AT_ONCE):
+            places = order[first : first + _STREAMS_AT_ONCE]
+            counts = _side_by_side(model, [streams[place] for place in places], targets)
+            for place, (predictions, top1, top3, likelihood) in zip(
+                places, counts.t(), strict=True
+            ):
+                evaluations[place] = Evaluation(
+                    int(predictions), int(top1), int(top3), float(likelihood)
+                )
+    return evaluations
+
+
+def _side_by_side(
+    model: InteractionModel, streams: Sequence[NDArray[np.int64]], only: Tensor | None
+) -> Tensor:
+    """`_counts` of whole streams: float64[4, streams]."""
+    longest = max(len(stream) for stream in streams)
+    # START in front as context, and behind as padding.
     padded = np.full((len(streams), longest + 1), START)
     for row, stream in zip(padded, streams, strict=True):
         row[1 : len(stream) + 1] = stream
     tokens = torch.from_numpy(padded)
     counts = torch.zeros(4, len(streams), dtype=torch.float64)
     state: Tensor | None = None
-    with torch.inference_mode():
-        for start in range(0, longest, _STEPS_AT_ONCE):
-            targets = tokens[:, start + 1 : start + 1 + _STEPS_AT_ONCE]
-            counted = targets != START
-            if only is not None:
-                counted &= torch.isin(targets, torch.tensor(sorted(only), dtype=torch.int64))
-            logits, state = model.advance(tokens[:, start : start + targets.shape[1]], state)
-            counts += _counts(logits, targets, counted)
-    return [
-        Evaluation(int(predictions), int(top1), int(top3), float(likelihood))
-        for predictions, top1, top3, likelihood in counts.t()
-    ]
+    for start in range(0, longest, _STEPS_AT_ONCE):
+        targets = tokens[:, start + 1 : start + 1 + _STEPS_AT_ONCE]
+        counted = targets != START
+        if only is not None:
+            counted &= torch.isin(targets, only)
+        logits, state = model.advance(tokens[:, start : start + targets.shape[1]], state)
+        counts += _counts(logits, targets, counted)
+    return counts
 
 
 def _counts(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
