@@ -36,7 +36,7 @@ def main(studies: tuple[Path, ...], out: Path) -> None:
 
     rows = -(-len(studies) // _COLUMNS)
     figure = Figure(figsize=(9, 3.2 * rows), layout="constrained")
-    panels = figure.subplots(rows, _COLUMNS, squeeze=False).flat
+    panels = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
     for panel, folder in zip(panels, studies, strict=False):
         averaged = means(read_table(folder / "results.parquet"))
         _draw(panel, averaged)
@@ -53,7 +53,7 @@ def main(studies: tuple[Path, ...], out: Path) -> None:
                     color="#777777",
                     va="bottom",
                 )
-    for panel in list(panels)[len(studies) :]:
+    for panel in panels[len(studies) :]:
         panel.set_axis_off()
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "tacitly"}):
