@@ -429,6 +429,7 @@ def test_a_study_of_words_has_the_table_of_words_and_needs_the_batched_engine(
         ("data", {"tokens": Unit.WORDS}),
         ("plan", {"clip_by": "tensor"}),
         ("plan", {"clip_quantile": 0.5}),
+        ("plan", {"noise_coefficients": (1.0,), "minimum_gap_rounds": 1}),
     ],
 )
 def test_what_no_plan_can_ask_for_is_not_exported(

@@ -54,7 +54,8 @@ def export(folders: Sequence[Path], *, made: datetime) -> UtilityTable:
         series += _series(study, read_table(results), results)
     if not series:
         raise StudyError(
-            "no setting that a plan could ask for: none knows words, clip_by or clip_quantile; "
+            "no setting that a plan could ask for: none knows words, clip_by, "
+            "clip_quantile or noise_coefficients; "
             "export other studies"
         )
     return UtilityTable(
@@ -105,11 +106,12 @@ def _series(study: Study, rows: Sequence[Row], results: Path) -> list[Series]:
 
 
 def _plannable(point: Point) -> bool:
-    """Whether a deployed plan could ask for this: none knows words, or the lab's own clips."""
+    """Whether a deployed plan could ask for this: none knows words or the lab's clips and noise."""
     return (
         point.data.tokens is Unit.CHARACTERS
         and point.plan.clip_by == "update"
         and point.plan.clip_quantile is None
+        and not point.plan.noise_coefficients
     )
 
 
