@@ -29,9 +29,12 @@ from tacitly_client.training.gradient import (
     RECURRENT_WEIGHT,
     clipped_gradient_sum,
 )
+from tacitly_common.model_config import ADAPTERS
 from tacitly_common.vocabulary import START
 
-_GRU: Final = frozenset({INPUT_WEIGHT, RECURRENT_WEIGHT, INPUT_BIAS, RECURRENT_BIAS})
+_OUTPUT: Final = frozenset({OUTPUT_WEIGHT, OUTPUT_BIAS, *ADAPTERS[OUTPUT_WEIGHT]})
+_RECURRENT: Final = frozenset({RECURRENT_WEIGHT, RECURRENT_BIAS, *ADAPTERS[RECURRENT_WEIGHT]})
+_GRU: Final = _RECURRENT | {INPUT_WEIGHT, INPUT_BIAS}
 _STEPS_AT_ONCE: Final = 8  # of the gates' derivatives; what they touch stays in a core's cache
 
 
@@ -89,8 +92,9 @@ def clipped_gradient_sums(
     if clients == 0 or batch == 0:
         return {name: torch.zeros_like(parameters[name]) for name in trainable}
     with torch.no_grad():
-        forward = _forward(parameters, windows, buffers)
-        flow = _backward(parameters, forward, trainable, buffers)
+        effective = _folded(parameters, buffers)
+        forward = _forward(effective, windows, buffers)
+        flow = _backward(effective, forward, trainable, buffers)
         if clip_norm is not None:
             squares = _squared_norms(parameters, forward, flow, trainable, buffers)
             if not torch.isfinite(squares).all():
@@ -119,6 +123,17 @@ def _one_by_one(
         for client in range(len(windows))
     ]
     return {name: torch.stack([gradients[name] for gradients in each]) for name in trainable}
+
+
+def _folded(parameters: Mapping[str, Tensor], buffers: Buffers) -> Mapping[str, Tensor]:
+    """With W + U D in the place of each adapted W."""
+    products: dict[str, Tensor] = {}
+    for weight, (down, up) in ADAPTERS.items():
+        if up in parameters:
+            parts = parameters[weight], parameters[up], parameters[down]
+            out = buffers.take(f"folded {weight}", *parts[0].shape)
+            products[weight] = torch.baddbmm(*parts, out=out)
+    return {**parameters, **products}
 
 
 def _forward(parameters: Mapping[str, Tensor], windows: Tensor, buffers: Buffers) -> _Forward:
@@ -265,20 +280,34 @@ def _squared_norms(
     if trainable & {OUTPUT_WEIGHT, RECURRENT_WEIGHT}:
         hidden = _gram(forward.hidden, "hidden", buffers)
 
+    def add_adapter(weight: str, inputs: Tensor, flowing: Tensor, outputs: Tensor) -> None:
+        """`inputs` [K, T, B, H] and what is `flowing` back; `outputs` is the latter's Gram."""
+        down, up = ADAPTERS[weight]
+        if up in trainable:
+            lowered = _gram(_times(inputs, parameters[down].transpose(1, 2)), "adapter", buffers)
+            total.add_(lowered.mul_(outputs).sum((2, 3)))
+        if down in trainable:
+            lowered = _gram(_times(flowing, parameters[up]), "adapter", buffers)
+            total.add_(lowered.mul_(_gram(inputs, "adapted", buffers)).sum((2, 3)))
+
     def add_linear(inputs: Tensor | None, outputs: Tensor, weight: str, bias: str) -> None:
+        """The last to look at `outputs`, in whose place the products come."""
         if bias in trainable:
             total.add_(outputs.sum((2, 3)))
         if weight in trainable and inputs is not None:
             total.add_(outputs.mul_(inputs).sum((2, 3)))
 
-    if trainable & {OUTPUT_WEIGHT, OUTPUT_BIAS}:
+    if trainable & _OUTPUT:
         after = None if hidden is None else hidden[..., 1:, 1:]
-        add_linear(after, _gram(flow.output, "output", buffers), OUTPUT_WEIGHT, OUTPUT_BIAS)
+        outputs = _gram(flow.output, "output", buffers)
+        add_adapter(OUTPUT_WEIGHT, forward.hidden[:, 1:], flow.output, outputs)
+        add_linear(after, outputs, OUTPUT_WEIGHT, OUTPUT_BIAS)
     if flow.gates is not None and trainable & _GRU:
         shared = _gram(flow.gates[..., size : 3 * size], "shared", buffers)
-        if trainable & {RECURRENT_WEIGHT, RECURRENT_BIAS}:
+        if trainable & _RECURRENT:
             before = None if hidden is None else hidden[..., :-1, :-1]
             outputs = _gram(flow.gates[..., 3 * size :], "output", buffers).add_(shared)
+            add_adapter(RECURRENT_WEIGHT, forward.hidden[:, :-1], flow.gates[..., size:], outputs)
             add_linear(before, outputs, RECURRENT_WEIGHT, RECURRENT_BIAS)
         if trainable & {INPUT_WEIGHT, INPUT_BIAS}:
             vectors = _embedded(parameters, forward, buffers).view(clients, time, batch, -1)
@@ -304,17 +333,26 @@ def _weight_sums(
     sums = {
         name: buffers.take(f"sum of {name}", *parameters[name].shape) for name in sorted(trainable)
     }
+
+    def put_map(weight: str, inputs: Tensor, outputs: Tensor) -> None:
+        """Of a weight and its adapter, of those of them that train."""
+        down, up = ADAPTERS[weight]
+        if weight in trainable:
+            torch.bmm(outputs.transpose(1, 2), inputs, out=sums[weight])
+        if up in trainable:
+            lowered = torch.bmm(inputs, parameters[down].transpose(1, 2))
+            torch.bmm(outputs.transpose(1, 2), lowered, out=sums[up])
+        if down in trainable:
+            lowered = torch.bmm(outputs, parameters[up])
+            torch.bmm(lowered.transpose(1, 2), inputs, out=sums[down])
+
     output = flow.output.flatten(1, 2)
-    if OUTPUT_WEIGHT in trainable:
-        after = forward.hidden[:, 1:].flatten(1, 2)
-        torch.bmm(output.transpose(1, 2), after, out=sums[OUTPUT_WEIGHT])
+    put_map(OUTPUT_WEIGHT, forward.hidden[:, 1:].flatten(1, 2), output)
     if OUTPUT_BIAS in trainable:
         torch.sum(output, 1, out=sums[OUTPUT_BIAS])
     if flow.gates is not None:
         gates = flow.gates.flatten(1, 2)
-        if RECURRENT_WEIGHT in trainable:
-            before = forward.hidden[:, :-1].flatten(1, 2)
-            torch.bmm(gates[:, :, size:].transpose(1, 2), before, out=sums[RECURRENT_WEIGHT])
+        put_map(RECURRENT_WEIGHT, forward.hidden[:, :-1].flatten(1, 2), gates[:, :, size:])
         if INPUT_WEIGHT in trainable:
             embedded = _embedded(parameters, forward, buffers).view(*gates.shape[:2], -1)
             into_input = gates[:, :, : 3 * size].transpose(1, 2)
@@ -336,6 +374,12 @@ def _embedded(parameters: Mapping[str, Tensor], forward: _Forward, buffers: Buff
     table = parameters[EMBEDDING].flatten(0, 1)
     rows = forward.rows.view(-1)
     return torch.index_select(table, 0, rows, out=buffers.take("inputs", len(rows), table.shape[1]))
+
+
+def _times(vectors: Tensor, matrices: Tensor) -> Tensor:
+    """Each client's vectors by its own matrix: [K, T, B, k] by [K, k, r] -> [K, T, B, r]."""
+    clients, time, batch, _ = vectors.shape
+    return torch.bmm(vectors.flatten(1, 2), matrices).view(clients, time, batch, -1)
 
 
 def _gram(vectors: Tensor, name: str, buffers: Buffers) -> Tensor:
