@@ -88,7 +88,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
 
     def layout(self) -> tuple[Tensor, ...]:
-        """Every tensor in the order of the flat vector, torch's own by name and shape, then adapters'."""
+        """Every tensor in the order of the flat vector: torch's own names and shapes, adapters."""
         v, e, h = self.vocabulary_size, self.embedding, self.hidden
         shapes: dict[str, tuple[int, ...]] = {
             "embedding.weight": (v, e),

@@ -49,6 +49,7 @@ def stacked(clients: int, seed: int = 0, config: ModelConfig = CONFIG) -> dict[s
         st.tuples(st.just(CONFIG), st.sets(st.sampled_from(NAMES), min_size=1)),
         st.tuples(st.just(ADAPTED), st.sets(st.sampled_from(ADAPTED_NAMES), min_size=1)),
     ),
+    shared=st.sets(st.sampled_from(ADAPTED_NAMES)),
     seed=st.integers(0, 2**16),
 )
 def test_each_client_has_the_sums_that_its_device_would_have(
@@ -57,10 +58,14 @@ def test_each_client_has_the_sums_that_its_device_would_have(
     time: int,
     clip_norm: float | None,
     model: tuple[ModelConfig, set[str]],
+    shared: set[str],
     seed: int,
 ) -> None:
     config, trainable = model
-    parameters = stacked(clients, seed, config)
+    parameters = {
+        name: tensor[:1].expand_as(tensor) if name in shared else tensor
+        for name, tensor in stacked(clients, seed, config).items()
+    }
     windows = torch.from_numpy(
         np.random.default_rng(seed).integers(0, 7, (clients, batch, time + 1))
     )
@@ -109,7 +114,16 @@ def generators(count: int) -> list[np.random.Generator]:
     return [np.random.default_rng((5, client)) for client in range(count)]
 
 
-@pytest.mark.parametrize("trainable", [(), ("output.weight", "output.bias"), ADAPTED_NAMES[-5:]])
+@pytest.mark.parametrize(
+    "trainable",
+    [
+        (),
+        ("output.weight", "output.bias"),
+        ("embedding.weight", "gru.bias_hh_l0"),
+        ADAPTED_NAMES[-5:],
+        ("gru.up", "output.down"),
+    ],
+)
 @pytest.mark.parametrize(("momentum", "proximal"), [(0.0, 0.0), (0.9, 0.0), (0.5, 0.2)])
 def test_a_block_without_privacy_is_each_client_alone(
     trainable: tuple[str, ...], momentum: float, proximal: float
@@ -148,6 +162,20 @@ def test_a_private_block_is_each_client_alone_noise_included(
     for update, rows, rng in zip(together, windows, generators(4), strict=True):
         np.testing.assert_allclose(update, train(plan, start, rows, rng=rng), atol=2e-6)
     assert together[1].any()  # noise alone
+
+
+def test_a_block_of_one_leaves_the_start_model_as_it_is() -> None:
+    plan = private_plan()
+    start, windows = initial_vector(plan.model, 0), people(17)
+    before = start.copy()
+    local = PlainSettings(epochs=1, batch_windows=4, learning_rate=0.5)
+    plain = train_block_without_privacy(plan.model, start, windows, local, generators(1), Buffers())
+    alone = train_without_privacy(plan.model, start, windows[0], local, generators(1)[0])
+    np.testing.assert_allclose(plain[0], alone, atol=2e-6)
+    private = train_block(plan, start, windows, generators(1), Buffers())
+    alone = train(plan, start, windows[0], rng=generators(1)[0])
+    np.testing.assert_allclose(private[0], alone, atol=2e-6)
+    np.testing.assert_array_equal(start, before)
 
 
 def test_buffers_carry_nothing_from_one_block_to_the_next() -> None:

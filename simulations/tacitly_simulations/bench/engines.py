@@ -122,6 +122,10 @@ def _in_own_process(
 def _measure(
     way: str, clients: int, cohort: int, rounds: int, record_level: bool, processes: int
 ) -> dict[str, Any]:
+    if way == "batched":
+        from tacitly_simulations.engines.pool import load_ahead
+
+        load_ahead()
     import psutil
 
     from tacitly_simulations.bench.meter import tree_cpu_seconds
