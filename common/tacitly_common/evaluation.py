@@ -22,14 +22,16 @@ from tacitly_common.vocabulary import START, UNKNOWN
 # Bounds the logits in memory: [streams, steps, vocabulary] float32.
 _STEPS_AT_ONCE: Final = 128
 _STREAMS_AT_ONCE: Final = 64
+_NO_GUESSES: Final = (START, UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Counts over held-out predictions; `+` pools persons, so that each prediction counts once.
 
-    START is context and never a prediction. A target the vocabulary does not know is always a
-    miss, whatever the model guessed; its likelihood counts as the model gave it.
+    START is context and never a prediction. Neither START nor UNKNOWN is a guess: nobody could be
+    offered them, so the next most likely token takes their place. An UNKNOWN target counts as a
+    prediction, and always as a miss. The likelihood is over all tokens, as the model gave it.
 
     | predictions | top1, top3 | perplexity |
     |-------------|------------|------------|
@@ -87,7 +89,7 @@ def evaluate_each(
     """One evaluation for each stream, int64[n], in their order.
 
     With `only`, predictions whose target is none of these tokens are context alone: they are
-    not counted, and any token may still be the guess.
+    not counted, and any token that is a guess at all may still be it.
 
     Raises:
         ValidationError: the vector is not a model of this configuration.
@@ -134,9 +136,14 @@ def _side_by_side(
 
 
 def _counts(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """Predictions, hits among 1 and 3, negative log-likelihood of each row: float64[4, rows]."""
+    """Predictions, hits among 1 and 3, negative log-likelihood of each row: float64[4, rows].
+
+    `logits` are overwritten.
+    """
     losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    logits[:, :, _NO_GUESSES] = -torch.inf
     guesses = logits.topk(min(3, logits.shape[2]), dim=2).indices
+    # A table of fewer than five tokens still has one of them among its three.
     hits = (guesses == targets.unsqueeze(2)) & (targets != UNKNOWN).unsqueeze(2)
     return torch.stack(
         [
