@@ -99,7 +99,7 @@ def evaluate_each(
     targets = None if only is None else torch.tensor(sorted(only), dtype=torch.int64)
     evaluations = [NOTHING] * len(streams)
     # Streams of about one length side by side: padding costs as much as what it pads.
-    order = sorted(range(len(streams)), key=lambda place: len(streams[place]))
+    order = sorted(range(len(streams)), key=lambda place: -len(streams[place]))
     with torch.inference_mode():
         for first in range(0, len(order), _STREAMS_AT_ONCE):
             places = order[first : first + _STREAMS_AT_ONCE]
@@ -116,8 +116,8 @@ def evaluate_each(
 def _side_by_side(
     model: InteractionModel, streams: Sequence[NDArray[np.int64]], only: Tensor | None
 ) -> Tensor:
-    """`_counts` of whole streams: float64[4, streams]."""
-    longest = max(len(stream) for stream in streams)
+    """`_counts` of whole streams, the longest first: float64[4, streams]."""
+    longest = len(streams[0])
     # START in front as context, and behind as padding.
     padded = np.full((len(streams), longest + 1), START)
     for row, stream in zip(padded, streams, strict=True):
@@ -126,12 +126,14 @@ def _side_by_side(
     counts = torch.zeros(4, len(streams), dtype=torch.float64)
     state: Tensor | None = None
     for start in range(0, longest, _STEPS_AT_ONCE):
-        targets = tokens[:, start + 1 : start + 1 + _STEPS_AT_ONCE]
+        left = sum(len(stream) > start for stream in streams)
+        targets = tokens[:left, start + 1 : start + 1 + _STEPS_AT_ONCE]
         counted = targets != START
         if only is not None:
             counted &= torch.isin(targets, only)
-        logits, state = model.advance(tokens[:, start : start + targets.shape[1]], state)
-        counts += _counts(logits, targets, counted)
+        inputs = tokens[:left, start : start + targets.shape[1]]
+        logits, state = model.advance(inputs, None if state is None else state[:, :left])
+        counts[:, :left] += _counts(logits, targets, counted)
     return counts
 
 
@@ -140,7 +142,10 @@ def _counts(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
 
     `logits` are overwritten.
     """
-    losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    # Flat: torch takes three times as long over classes in the middle.
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="none"
+    ).view_as(targets)
     logits[:, :, _NO_GUESSES] = -torch.inf
     guesses = logits.topk(min(3, logits.shape[2]), dim=2).indices
     # A table of fewer than five tokens still has one of them among its three.
