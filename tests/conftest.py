@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from forks import end_forkserver
+
 # Before any test loads torch or numpy, which read it, and for every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -16,6 +18,13 @@ def _no_keyring_of_the_person_at_work() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as changed:
         changed.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_forks_of_another_file() -> Iterator[None]:
+    """What they have loaded is what that file's tests need: torch, or nothing, which takes long."""
+    yield
+    end_forkserver()
 
 
 @pytest.fixture(scope="session")

@@ -3,10 +3,10 @@
 import os
 import signal
 from collections.abc import Callable
-from multiprocessing import get_context
 from typing import Any, Final
 
-_PROCESSES: Final = get_context("forkserver")
+from forks import forks
+
 _NOTICED: Final = (
     *("fsync", "fdatasync", "pwrite", "ftruncate"),
     *("mkdir", "rmdir", "rename", "replace", "unlink"),
@@ -19,8 +19,8 @@ def killed_before(step: int, action: Callable[..., None], *arguments: Any) -> bo
 
     False if it was done with fewer.
     """
-    _PROCESSES.set_forkserver_preload(["__main__", "tacitly_client.store"])
-    process = _PROCESSES.Process(target=_run, args=(step, action, arguments), daemon=True)
+    processes = forks("tacitly_client.store", action.__module__)
+    process = processes.Process(target=_run, args=(step, action, arguments), daemon=True)
     process.start()
     process.join(_PATIENCE_SECONDS)
     assert process.exitcode in (0, -signal.SIGKILL), process.exitcode

@@ -12,7 +12,7 @@ models:
 """
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -80,13 +80,16 @@ def run_assist(
         start=start,
     )
     tokens = token_plan(data)
-    with TemporaryDirectory(prefix="tacitly-assist-") as work:
+    with (
+        TemporaryDirectory(prefix="tacitly-assist-") as work,
+        ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool,
+    ):
         study = Study(settings, data, tokens, people, Path(work), processes, progress)
         models = []
         held_out = 0
         for name, vector in _models(study, rounds, epsilon, as_if):
             progress(f"{name}: what it would have saved {len(people)} persons")
-            each = _measured(study.model, vector, tokens, people, most_tokens, processes)
+            each = _measured(pool, study.model, vector, tokens, people, most_tokens)
             held_out = sum(savings.held_out_tokens for savings in each)
             models.append(_pooled(name, each))
     return AssistReport(
@@ -106,17 +109,16 @@ def _models(
 
 
 def _measured(
+    pool: Executor,
     config: ModelConfig,
     vector: NDArray[np.float32],
     tokens: TokenPlan,
     people: list[Client],
     most_tokens: int,
-    processes: int,
 ) -> list[Savings]:
     """One person each at a time in each process."""
     work = [(config, vector, tokens, client.tokens, most_tokens) for client in people]
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(_one, *zip(*work, strict=True)))
+    return list(pool.map(_one, *zip(*work, strict=True)))
 
 
 def _one(

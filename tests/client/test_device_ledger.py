@@ -1,7 +1,6 @@
 """The device's budget: integers, durable before release, safe under races and kills."""
 
 import itertools
-import multiprocessing
 import os
 import random
 import signal
@@ -21,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from device_ledgers import COST, EPOCHS, NOW, RECORD, RECORD_RDP, caps, charge, limits
+from forks import forks
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger, verify
 from tacitly_common.accounting.record import NO_RDP, SATURATED, compose, epsilon_of_rdp
 from tacitly_common.errors import (
@@ -382,10 +382,9 @@ class Spender:
     """A process that spends, forked from one in which everything is loaded."""
 
     def __init__(self, path: Path, name: str, cap: int) -> None:
-        forks = multiprocessing.get_context("forkserver")
-        forks.set_forkserver_preload(["device_ledgers"])
-        self.acknowledged, writer = forks.Pipe(duplex=False)
-        self.process = forks.Process(target=spend, args=(path, name, cap, writer))
+        processes = forks(__name__)
+        self.acknowledged, writer = processes.Pipe(duplex=False)
+        self.process = processes.Process(target=spend, args=(path, name, cap, writer))
         self.process.start()
         writer.close()
 

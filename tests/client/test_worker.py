@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import multiprocessing
 import os
 import random
 import re
@@ -19,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from forks import forks
 from homes import JOB_COST, make_home, model_bytes, training_plan
 from tacitly_client.home import AgentHome, TrainWhen, read_settings
 from tacitly_client.ledger import AttemptKey, AttemptState, DeviceLedger
@@ -188,6 +188,8 @@ def test_a_home_without_an_agent_ends_it_with_the_fix_and_no_torch(tmp_path):
 #
 # The processes below are forked from one that has torch and Opacus loaded already: a kill
 # costs milliseconds instead of seconds, and what is killed is a process like any other.
+# torch loads `torch._dynamo` when the first optimiser is made.
+LOADED = ("tacitly_client.training.attempt", "dp_accounting", "torch._dynamo")
 
 
 def die() -> None:
@@ -236,20 +238,14 @@ def trainer(
         serve(home, io.BufferedReader(raw, buffer_size=1), writer)
 
 
-@pytest.fixture(scope="module")
-def forks():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tacitly_client.training.attempt", "dp_accounting"])
-    return context
-
-
 class Trainer:
     """A trainer process that can be killed."""
 
-    def __init__(self, forks, home: AgentHome, kill_point: str | None = None) -> None:
-        requests, self.requests = forks.Pipe(duplex=False)
-        self.replies, replies = forks.Pipe(duplex=False)
-        self.process = forks.Process(target=trainer, args=(home, requests, replies, kill_point))
+    def __init__(self, home: AgentHome, kill_point: str | None = None) -> None:
+        processes = forks(__name__, *LOADED)
+        requests, self.requests = processes.Pipe(duplex=False)
+        self.replies, replies = processes.Pipe(duplex=False)
+        self.process = processes.Process(target=trainer, args=(home, requests, replies, kill_point))
         self.process.start()
         requests.close()
         replies.close()
@@ -274,17 +270,17 @@ class Trainer:
 
 
 @contextlib.contextmanager
-def running(forks, home: AgentHome, kill_point: str | None = None) -> Iterator[Trainer]:
-    one = Trainer(forks, home, kill_point)
+def running(home: AgentHome, kill_point: str | None = None) -> Iterator[Trainer]:
+    one = Trainer(home, kill_point)
     try:
         yield one
     finally:
         one.close()
 
 
-def asked(forks, home: AgentHome, one: Job) -> tuple[ReplyCode, bytes]:
+def asked(home: AgentHome, one: Job) -> tuple[ReplyCode, bytes]:
     """The answer of a fresh, undisturbed trainer."""
-    with running(forks, home) as fresh:
+    with running(home) as fresh:
         fresh.send(one)
         result, update = fresh.receive()
     assert (result.round, result.attempt) == (one.round, one.attempt)
@@ -295,7 +291,7 @@ def books(home: AgentHome) -> DeviceLedger:
     return DeviceLedger.open(home.ledger)
 
 
-def check_after_a_kill(forks, home: AgentHome, one: Job, spent_before: int) -> int:
+def check_after_a_kill(home: AgentHome, one: Job, spent_before: int) -> int:
     """What must hold whenever the kill came; the nano-rho spent at the end."""
     key = AttemptKey(PLAN.hash, one.round, one.attempt)
     kept = Outbox(home.outbox).read(key) if home.outbox.exists() else None
@@ -309,14 +305,14 @@ def check_after_a_kill(forks, home: AgentHome, one: Job, spent_before: int) -> i
     # The record level has paid for exactly the attempts that the person level has.
     assert record_rdp == tuple(min(value * (spent // JOB_COST), SATURATED) for value in ATTEMPT_RDP)
 
-    code, update = asked(forks, home, one)
+    code, update = asked(home, one)
     if charged and kept is None:
         assert (code, update) == (ReplyCode.DEVICE_FAULT, b"")
     else:
         assert code is ReplyCode.OK
     if kept is not None:
         assert update == kept
-    assert asked(forks, home, one) == (code, update)
+    assert asked(home, one) == (code, update)
     with books(home) as ledger:
         assert ledger.spent_nano_rho() == spent_before + JOB_COST
         expected = AttemptState.RELEASED if code is ReplyCode.OK else AttemptState.LOST
@@ -325,40 +321,38 @@ def check_after_a_kill(forks, home: AgentHome, one: Job, spent_before: int) -> i
 
 
 @pytest.mark.parametrize("kill_point", KILL_POINTS)
-def test_killed_at_each_step_it_loses_no_charge_and_noises_nothing_twice(
-    forks, tmp_path, kill_point
-):
+def test_killed_at_each_step_it_loses_no_charge_and_noises_nothing_twice(tmp_path, kill_point):
     home = make_home(tmp_path / "agent", PLAN)
-    with running(forks, home, kill_point) as victim:
+    with running(home, kill_point) as victim:
         victim.send(job(1))
         assert victim.receive() is None
         victim.process.join()
         assert victim.process.exitcode == -signal.SIGKILL
-    spent = check_after_a_kill(forks, home, job(1), 0)
-    assert asked(forks, home, job(2))[0] is ReplyCode.OK
+    spent = check_after_a_kill(home, job(1), 0)
+    assert asked(home, job(2))[0] is ReplyCode.OK
     with books(home) as ledger:
         assert ledger.spent_nano_rho() == spent + JOB_COST
 
 
-def test_killed_at_random_moments_it_loses_no_charge(forks, tmp_path):
+def test_killed_at_random_moments_it_loses_no_charge(tmp_path):
     home = make_home(tmp_path / "agent", PLAN)
     began = time.monotonic()
-    assert asked(forks, home, job(0))[0] is ReplyCode.OK
+    assert asked(home, job(0))[0] is ReplyCode.OK
     usual_seconds = time.monotonic() - began
     spent = JOB_COST
     moments = random.Random()
     for attempt in range(1, KILLS + 1):
-        with running(forks, home) as victim:
+        with running(home) as victim:
             victim.send(job(attempt))
             time.sleep(moments.uniform(0, usual_seconds))
             victim.kill()
-        spent = check_after_a_kill(forks, home, job(attempt), spent)
+        spent = check_after_a_kill(home, job(attempt), spent)
     assert spent == (KILLS + 1) * JOB_COST
 
 
-def test_an_orphaned_trainer_and_a_new_one_charge_an_attempt_once(forks, tmp_path):
+def test_an_orphaned_trainer_and_a_new_one_charge_an_attempt_once(tmp_path):
     home = make_home(tmp_path / "agent", PLAN)
-    with running(forks, home) as orphan, running(forks, home) as new:
+    with running(home) as orphan, running(home) as new:
         orphan.send(job(1))
         new.send(job(1))
         assert orphan.receive() == new.receive()

@@ -43,7 +43,7 @@ from tacitly_simulations.demo.deployment import Deployment
 
 SEED = 20
 NAMES = ("ada", "bea", "cyn", "dan")
-ROUNDS = 14
+ROUNDS = 10
 VICTIMS = (
     *(3 * ["agent"] + 2 * ["node"] + 2 * ["vault"] + 4 * ["trainer"]),
     *(3 * ["SuperLink"] + 3 * ["SuperExec"] + 3 * ["app"]),
@@ -247,7 +247,7 @@ def test_twenty_kills_lose_no_round_and_no_charge(tmp_path: Path) -> None:
         deployment.start_agents()
         for number, kind in enumerate(rng.sample(VICTIMS, len(VICTIMS))):
             # Spread over the campaign, at any moment of a round.
-            eventually(partial(site.reached, number // 2), within_seconds=300)
+            eventually(partial(site.reached, number // 3), within_seconds=300)
             site.watch(rng.uniform(*PAUSE_SECONDS))
             eventually(partial(site.kill, kind, rng))
             print(f"killed {kind} after round {len(site.released())}")

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import multiprocessing
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,12 +26,6 @@ from tacitly_server.ledger.witness import create_key
 from tacitly_server.rounds.campaign import Campaign, Patience, run_campaign
 from tacitly_server.rounds.clock import SystemClock
 from tacitly_server.rounds.receipts import model_sha256
-
-# Processes that start at once: a server process imports everything first and then forks.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["__main__", "hypothesis.stateful", "pytest", "tacitly_server.rounds.campaign"]
-)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from campaign_home import PROCESSES
-
+from forks import forks
 from ledgers import PLAN, Books, charge
 from tacitly_common.errors import BudgetExceededError
 from tacitly_simulations.bench.ledger_kills import Place, run
@@ -28,9 +27,10 @@ def test_of_two_processes_exactly_one_gets_the_last_unit(books: Books) -> None:
     rounds = 30
     books.open().close()
     assert books.witness.public_key  # the key is there before both look
-    barrier = PROCESSES.Barrier(2)
-    pipes = [PROCESSES.Pipe(duplex=False) for _ in range(2)]
-    children = [PROCESSES.Process(target=race, args=(books, rounds, barrier, s)) for _, s in pipes]
+    processes = forks(__name__)
+    barrier = processes.Barrier(2)
+    pipes = [processes.Pipe(duplex=False) for _ in range(2)]
+    children = [processes.Process(target=race, args=(books, rounds, barrier, s)) for _, s in pipes]
     for child in children:
         child.start()
     for _, sender in pipes:
@@ -52,10 +52,10 @@ def overlap(books: Books, order: int, rounds: int) -> None:
 
 
 def test_writers_of_the_same_subjects_do_not_block_each_other_for_good(books: Books) -> None:
-    rounds = 15
+    processes, rounds = forks(__name__), 15
     with books.open():
         children = [
-            PROCESSES.Process(target=overlap, args=(books, order, rounds)) for order in (1, -1, 2)
+            processes.Process(target=overlap, args=(books, order, rounds)) for order in (1, -1, 2)
         ]
     for child in children:
         child.start()
@@ -76,8 +76,9 @@ def open_new(books: Books, barrier: Barrier) -> None:
 
 def test_processes_may_create_the_ledger_together(books: Books) -> None:
     assert books.witness.public_key
-    barrier = PROCESSES.Barrier(4)
-    children = [PROCESSES.Process(target=open_new, args=(books, barrier)) for _ in range(4)]
+    processes = forks(__name__)
+    barrier = processes.Barrier(4)
+    children = [processes.Process(target=open_new, args=(books, barrier)) for _ in range(4)]
     for child in children:
         child.start()
     for child in children:

@@ -1,7 +1,6 @@
 """The officers' log on disk: begun once, appended to by several processes, altered by nobody."""
 
 import json
-import multiprocessing
 import os
 import signal
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from forks import forks
 from officers import AT, KEYS, Log, genesis
 from plans import small_plan
 from tacitly_common.contract.acts import (
@@ -26,7 +26,6 @@ from tacitly_common.contract.log import next_entry
 from tacitly_common.errors import ValidationError
 from tacitly_server.campaigns.officers_log import OfficersLog
 
-PROCESSES = multiprocessing.get_context("forkserver")
 WRITERS, ENTRIES = 3, 8
 
 
@@ -155,11 +154,11 @@ def _write(path: Path, name: str, sender: Connection) -> None:
 
 
 def test_processes_that_append_at_once_lose_and_double_nothing(log: OfficersLog) -> None:
-    before = len(log.lines())
+    processes, before = forks(__name__), len(log.lines())
     writers = []
     for name in list(KEYS)[:WRITERS]:
-        receiver, sender = PROCESSES.Pipe(duplex=False)
-        process = PROCESSES.Process(target=_write, args=(log.path, name, sender))
+        receiver, sender = processes.Pipe(duplex=False)
+        process = processes.Process(target=_write, args=(log.path, name, sender))
         process.start()
         writers.append((process, receiver))
     for process, _ in writers:
@@ -172,9 +171,10 @@ def test_processes_that_append_at_once_lose_and_double_nothing(log: OfficersLog)
 
 
 def test_a_writer_that_is_killed_leaves_a_log_that_goes_on(log: OfficersLog) -> None:
+    processes = forks(__name__)
     for _ in range(3):
-        receiver, sender = PROCESSES.Pipe(duplex=False)
-        process = PROCESSES.Process(target=_write, args=(log.path, "ada", sender))
+        receiver, sender = processes.Pipe(duplex=False)
+        process = processes.Process(target=_write, args=(log.path, "ada", sender))
         process.start()
         written = receiver.recv()
         os.kill(process.pid or 0, signal.SIGKILL)

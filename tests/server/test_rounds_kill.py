@@ -9,8 +9,9 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from campaign_home import PROCESSES, constant_update, make_home, run_to_be_killed, subject
+from campaign_home import constant_update, make_home, run_to_be_killed, subject
 
+from forks import forks
 from ledgers import open_ledger
 from plans import small_plan
 from tacitly_common.mechanisms.gaussian import decode_mean
@@ -33,10 +34,11 @@ def test_killed_at_random_points_it_completes_and_every_release_was_paid(tmp_pat
     )
     plan, directory = made.plan, made.directory
     rng = random.Random(11)
+    processes = forks(__name__)
     kills, ending = 0, None
     while ending is None:
-        receiver, sender = PROCESSES.Pipe(duplex=False)
-        child = PROCESSES.Process(
+        receiver, sender = processes.Pipe(duplex=False)
+        child = processes.Process(
             target=run_to_be_killed, args=(directory.plan, tmp_path, NODES, sender)
         )
         child.start()

@@ -8,12 +8,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from campaign_home import PROCESSES
 from flwr.app import Message
 from inprocess_grid import Delivery
 from masked_lab import MaskedDevice, MaskedLab, corrupted, run_until_killed, vanishing_at
 
 from agreement import stop
+from forks import forks
 from plans import masked_plan
 from tacitly_common.campaign import StopRules
 from tacitly_common.mechanisms.encodings import decode_mean
@@ -281,7 +281,8 @@ def test_a_server_killed_in_any_phase_has_lost_the_attempt_and_goes_on(
     tmp_path: Path, phase: Phase
 ) -> None:
     lab = MaskedLab(tmp_path)
-    child = PROCESSES.Process(target=run_until_killed, args=(tmp_path, lab.directory.plan, phase))
+    processes = forks(__name__)
+    child = processes.Process(target=run_until_killed, args=(tmp_path, lab.directory.plan, phase))
     child.start()
     child.join(timeout=60)
     assert child.exitcode == -signal.SIGKILL
