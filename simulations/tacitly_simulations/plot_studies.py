@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _COLUMNS: Final = 2
 _COUNTS: Final = ("bigram", "trigram")
+_WITHOUT_NOISE: Final = (0, (5, 3))
 
 
 @click.command()
@@ -30,17 +31,19 @@ def main(studies: tuple[Path, ...], out: Path) -> None:
     """Draw the finished studies in the folders STUDIES, swept over plan.epsilon, into one SVG."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     from tacitly_simulations.lab.people_summary import read_summary
     from tacitly_simulations.lab.results import means, read_table
 
     rows = -(-len(studies) // _COLUMNS)
-    figure = Figure(figsize=(9, 3.2 * rows), layout="constrained")
+    figure = Figure(figsize=(9, 3.2 * rows + 0.3), layout="constrained")
     panels = list(figure.subplots(rows, _COLUMNS, squeeze=False).flat)
     for panel, folder in zip(panels, studies, strict=False):
         averaged = means(read_table(folder / "results.parquet"))
         _draw(panel, averaged)
-        panel.set_title(f"{folder.name}, {averaged[0].first.persons} persons", fontsize=10)
+        name = folder.name.removesuffix("-epsilon")
+        panel.set_title(f"{name}, {averaged[0].first.persons} persons", fontsize=10)
         people = read_summary(folder / "people.json")
         for predictor in people.predictors if people else ():
             if predictor.method in _COUNTS:
@@ -55,6 +58,17 @@ def main(studies: tuple[Path, ...], out: Path) -> None:
                 )
     for panel in panels[len(studies) :]:
         panel.set_axis_off()
+    # One for all, below: within a panel it hides a curve.
+    handles, labels = panels[0].get_legend_handles_labels()
+    without_noise = Line2D([], [], color="#555555", linestyle=_WITHOUT_NOISE, linewidth=1)
+    figure.legend(
+        [*handles, without_noise],
+        [*labels, "the same without noise"],
+        loc="outside lower center",
+        ncols=len(labels) + 1,
+        frameon=False,
+        fontsize=8,
+    )
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": "tacitly"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
@@ -65,7 +79,7 @@ def _draw(panel: "Axes", averaged: "list[Mean]") -> None:
     noised = [mean for mean in averaged if mean.first.epsilon is not None]
     places = [mean.first.epsilon or 0.0 for mean in noised]
     for name, measure, colour in (
-        ("mean over persons' predictions", "top1", "#0072B2"),
+        ("all persons' predictions", "top1", "#0072B2"),
         ("worst tenth of persons", "top1_worst_decile", "#D55E00"),
     ):
         values = [mean.of(measure) for mean in noised]
@@ -82,13 +96,12 @@ def _draw(panel: "Axes", averaged: "list[Mean]") -> None:
         for mean in averaged:
             if mean.first.epsilon is None:
                 value = 100 * mean.of(measure)[0]
-                panel.axhline(value, color=colour, linestyle=(0, (5, 3)), linewidth=1)
+                panel.axhline(value, color=colour, linestyle=_WITHOUT_NOISE, linewidth=1)
     panel.set_xscale("log")
     panel.set_xticks(places, [f"{epsilon:g}" for epsilon in places])
     panel.minorticks_off()
     panel.set(xlabel="ε of a person, over all rounds", ylabel="top-1, %")
     panel.grid(alpha=0.3)
-    panel.legend(fontsize=7, loc="lower right")
 
 
 if __name__ == "__main__":
