@@ -10,6 +10,7 @@ import resource
 import sqlite3
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -50,6 +51,9 @@ from tacitly_server.rounds.receipts import Outcome, Receipt, read_receipts
 from tacitly_simulations.demo.deployment import Deployment
 
 SMALL_BYTES = 8_192
+# Each question costs the server, which others wait for.
+POLL_SECONDS = 1.0
+HEARTBEAT_SECONDS = 10.0
 
 
 def run(
@@ -218,15 +222,18 @@ def lying(home: AgentHome, plan: CampaignPlan, update: NDArray[np.generic]) -> I
         ca_certificate=home.ca_certificate,
         key=load_node_key(home),
         node_id_file=home.node_id,
-        heartbeat_seconds=30.0,
+        heartbeat_seconds=HEARTBEAT_SECONDS,
     )
 
     def lie() -> None:
-        while not stop.wait(0.5):
+        beat_at = 0.0
+        while not stop.wait(POLL_SECONDS):
             try:
                 if not connection.connected:
                     connection.connect()
-                connection.heartbeat()
+                if time.monotonic() >= beat_at:
+                    connection.heartbeat()
+                    beat_at = time.monotonic() + HEARTBEAT_SECONDS
                 instruction = connection.pull()
                 if instruction is not None:
                     connection.push(sealed(connection, instruction, plan, update))
@@ -328,13 +335,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     root = tmp_path_factory.mktemp("deployment")
     with Deployment.create(root, plan, model) as deployment, ExitStack() as stack:
         for name in ("ada", "bea", "cyn", "dan"):
-            deployment.add_agent(name, typed(TEXT))
+            deployment.add_agent(name, typed(TEXT), poll_seconds=POLL_SECONDS)
         damaged, wrong_key = (agent.home for agent in deployment.agents[2:])
         damage_first_segment(damaged)
         assert replay(damaged, TEXT).returncode == 0
         next(wrong_key.store.glob("*.key")).write_bytes(os.urandom(32))
         for name, update in LIES.items():
-            liar = deployment.add_agent(name, typed("x"))
+            liar = deployment.enrol(name)
             deployment.agents.remove(liar)
             stack.enter_context(lying(liar.home, plan, update(plan)))
         deployment.start_agents()
