@@ -22,14 +22,16 @@ from tacitly_common.vocabulary import START, UNKNOWN
 # Bounds the logits in memory: [streams, steps, vocabulary] float32.
 _STEPS_AT_ONCE: Final = 128
 _STREAMS_AT_ONCE: Final = 64
+_NO_GUESSES: Final = (START, UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """Counts over held-out predictions; `+` pools persons, so that each prediction counts once.
 
-    START is context and never a prediction. A target the vocabulary does not know is always a
-    miss, whatever the model guessed; its likelihood counts as the model gave it.
+    START is context and never a prediction. Neither START nor UNKNOWN is a guess: nobody could be
+    offered them, so the next most likely token takes their place. An UNKNOWN target counts as a
+    prediction, and always as a miss. The likelihood is over all tokens, as the model gave it.
 
     | predictions | top1, top3 | perplexity |
     |-------------|------------|------------|
@@ -87,7 +89,7 @@ def evaluate_each(
     """One evaluation for each stream, int64[n], in their order.
 
     With `only`, predictions whose target is none of these tokens are context alone: they are
-    not counted, and any token may still be the guess.
+    not counted, and any token that is a guess at all may still be it.
 
     Raises:
         ValidationError: the vector is not a model of this configuration.
@@ -97,7 +99,7 @@ def evaluate_each(
     targets = None if only is None else torch.tensor(sorted(only), dtype=torch.int64)
     evaluations = [NOTHING] * len(streams)
     # Streams of about one length side by side: padding costs as much as what it pads.
-    order = sorted(range(len(streams)), key=lambda place: len(streams[place]))
+    order = sorted(range(len(streams)), key=lambda place: -len(streams[place]))
     with torch.inference_mode():
         for first in range(0, len(order), _STREAMS_AT_ONCE):
             places = order[first : first + _STREAMS_AT_ONCE]
@@ -114,8 +116,8 @@ def evaluate_each(
 def _side_by_side(
     model: InteractionModel, streams: Sequence[NDArray[np.int64]], only: Tensor | None
 ) -> Tensor:
-    """`_counts` of whole streams: float64[4, streams]."""
-    longest = max(len(stream) for stream in streams)
+    """`_counts` of whole streams, the longest first: float64[4, streams]."""
+    longest = len(streams[0])
     # START in front as context, and behind as padding.
     padded = np.full((len(streams), longest + 1), START)
     for row, stream in zip(padded, streams, strict=True):
@@ -124,19 +126,29 @@ def _side_by_side(
     counts = torch.zeros(4, len(streams), dtype=torch.float64)
     state: Tensor | None = None
     for start in range(0, longest, _STEPS_AT_ONCE):
-        targets = tokens[:, start + 1 : start + 1 + _STEPS_AT_ONCE]
+        left = sum(len(stream) > start for stream in streams)
+        targets = tokens[:left, start + 1 : start + 1 + _STEPS_AT_ONCE]
         counted = targets != START
         if only is not None:
             counted &= torch.isin(targets, only)
-        logits, state = model.advance(tokens[:, start : start + targets.shape[1]], state)
-        counts += _counts(logits, targets, counted)
+        inputs = tokens[:left, start : start + targets.shape[1]]
+        logits, state = model.advance(inputs, None if state is None else state[:, :left])
+        counts[:, :left] += _counts(logits, targets, counted)
     return counts
 
 
 def _counts(logits: Tensor, targets: Tensor, counted: Tensor) -> Tensor:
-    """Predictions, hits among 1 and 3, negative log-likelihood of each row: float64[4, rows]."""
-    losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    """Predictions, hits among 1 and 3, negative log-likelihood of each row: float64[4, rows].
+
+    `logits` are overwritten.
+    """
+    # Flat: torch takes three times as long over classes in the middle.
+    losses = nn.functional.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), reduction="none"
+    ).view_as(targets)
+    logits[:, :, _NO_GUESSES] = -torch.inf
     guesses = logits.topk(min(3, logits.shape[2]), dim=2).indices
+    # A table of fewer than five tokens still has one of them among its three.
     hits = (guesses == targets.unsqueeze(2)) & (targets != UNKNOWN).unsqueeze(2)
     return torch.stack(
         [

@@ -10,8 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tacitly_common.errors import ValidationError
-from tacitly_common.model_config import ModelConfig
+from tacitly_common.model_config import ModelConfig, check_vector, folded
 from tacitly_common.model_config import initial_vector as initial_vector
 
 
@@ -19,7 +18,8 @@ class InteractionModel(nn.Module):
     """Scores of the next token after each token of a stream.
 
     The parameters are uninitialised until `load_vector`: there is one initialisation,
-    `initial_vector`, and it draws nothing from torch's global generator.
+    `initial_vector`, and it draws nothing from torch's global generator. Adapters are folded into
+    the maps they adapt: the module is that of `config.base`.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -52,11 +52,7 @@ def named_tensors(config: ModelConfig, vector: NDArray[np.float32]) -> dict[str,
     Raises:
         ValidationError: not float32[config.parameters].
     """
-    if vector.shape != (config.parameters,) or vector.dtype != np.float32:
-        raise ValidationError(
-            f"a model of this configuration is float32[{config.parameters}], "
-            f"got {vector.dtype}{list(vector.shape)}"
-        )
+    check_vector(config, vector)
     whole = torch.from_numpy(vector.copy())
     return {t.name: whole[t.start : t.stop].reshape(t.shape) for t in config.layout()}
 
@@ -67,11 +63,15 @@ def load_vector(model: InteractionModel, vector: NDArray[np.float32]) -> None:
     Raises:
         ValidationError: not float32[parameters]; nothing was changed.
     """
-    model.load_state_dict(named_tensors(model.config, vector))
+    config = model.config
+    model.load_state_dict(named_tensors(config.base, folded(config, vector)))
 
 
 def to_vector(model: InteractionModel) -> NDArray[np.float32]:
-    """The flat vector of `model`: the inverse of `load_vector`."""
+    """The flat vector of `model`, float32[config.base.parameters].
+
+    The inverse of `load_vector` where there are no adapters; else what `folded` gives.
+    """
     state = model.state_dict()
-    parts = [state[tensor.name].reshape(-1) for tensor in model.config.layout()]
+    parts = [state[tensor.name].reshape(-1) for tensor in model.config.base.layout()]
     return torch.cat(parts).numpy()

@@ -115,6 +115,11 @@ def demo(data_dir: Path | None, out: Path, agents: int, rounds: int, capture: bo
 )
 @click.option("--train", multiple=True, help="Train this tensor and no other; may be given again.")
 @click.option(
+    "--adapter-rank",
+    type=click.IntRange(min=1),
+    help="Of the low-rank adapters that --train then may name: gru.down, output.up and so on.",
+)
+@click.option(
     "--simulated-cohort",
     "as_if",
     type=click.IntRange(2, 1_000_000),

@@ -7,10 +7,11 @@ Probability: interpolated Witten-Bell (Chen & Goodman 1999, eq. 17),
 with c counts in training, T(h) the number of distinct followers of h, h' the history h without
 its oldest token, and below the empty history the uniform distribution over the training
 vocabulary and one unknown. A history not seen in training has P(w | h) = P(w | h').
-Guesses: the most frequent followers of the longest history seen in training, ties by token.
+Guesses: the most frequent followers of the longest history that has any in training, ties by token.
 
 Streams are `Vocabulary.encode`'s: `START` opens each session, is never predicted, and stands
-for all that lies before the session. `UNKNOWN` as the token to predict is always a miss.
+for all that lies before the session. `UNKNOWN` has its probability but is no guess: as the token
+to predict it counts, and is always a miss.
 """
 
 from collections.abc import Sequence
@@ -103,16 +104,16 @@ def _predict(
         probability = np.where(
             known, (together[pair[~training]] + t * probability) / np.maximum(c + t, 1), probability
         )
-        best = _most_frequent(history_of, target_of, together, len(seen))
-        guesses[known] = best[here[known]]
-    hits = (guesses == wanted[:, None]) & (wanted != UNKNOWN)[:, None]
-    return hits, np.log(probability)
+        best = _most_frequent(history_of, target_of, together, len(seen))[here]
+        offers = best[:, 0] != _NOTHING
+        guesses[offers] = best[offers]
+    return guesses == wanted[:, None], np.log(probability)
 
 
 def _most_frequent(history: Tokens, target: Tokens, count: Tokens, histories: int) -> Tokens:
-    """The `_GUESSES` most frequent targets of each history: [histories, _GUESSES]."""
+    """The `_GUESSES` most frequent known targets of each history: [histories, _GUESSES]."""
     order = np.lexsort((target, -count, history))
-    order = order[count[order] > 0]
+    order = order[(count[order] > 0) & (target[order] != UNKNOWN)]
     sorted_history = history[order]
     rank = np.arange(len(order)) - np.searchsorted(sorted_history, sorted_history)
     best = np.full((histories, _GUESSES), _NOTHING)

@@ -31,6 +31,7 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from tacitly_client.training.baseline import PlainSettings
@@ -254,15 +255,16 @@ class Study:
             embedding=EMBEDDING,
             hidden=HIDDEN,
             trainable=self.settings.train,
+            adapter_rank=self.settings.adapter_rank or UNSET,
         )
 
     @cached_property
     def start_model(self) -> NDArray[np.float32]:
         """What training begins with: float32[parameters]."""
-        whole = msgspec.structs.replace(self.model, trainable=())
         if self.settings.start is Start.PUBLIC:
             self.progress("training the start model on public text")
-        return start_model(whole, Vocabulary(self.tokens), self.settings.start, self.settings.seed)
+        settings = self.settings
+        return start_model(self.model, Vocabulary(self.tokens), settings.start, settings.seed)
 
     def central_model(self) -> NDArray[np.float32]:
         """Trained on all older parts in one place: float32[parameters]."""

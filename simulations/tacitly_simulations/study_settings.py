@@ -44,7 +44,8 @@ class Start(StrEnum):
 
 
 class StudySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a study compares, and with what. `train` names tensors; all if empty.
+    """What a study compares, and with what. `train` names tensors; all if empty, and
+    no adapters without an `adapter_rank`.
 
     `clip_norm` and what begins with `private_` are of the federated rows with subject-level
     privacy. `as_if` are the cohorts of the what-if rows,
@@ -60,6 +61,7 @@ class StudySettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     private_momentum: float = 0.0
     start: Start = Start.RANDOM
     train: tuple[str, ...] = ()
+    adapter_rank: int | None = None
     as_if: tuple[int, ...] = ()
     record_level: bool = False
     masked: bool = False

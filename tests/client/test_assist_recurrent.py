@@ -20,16 +20,25 @@ shapes = st.builds(
     embedding=st.integers(1, 12),
     hidden=st.integers(1, 24),
 )
+adapted = st.builds(
+    ModelConfig,
+    vocabulary_size=st.integers(3, 40),
+    hidden=st.integers(3, 24),
+    trainable=st.just(("output.up",)),
+    adapter_rank=st.integers(1, 3),
+)
 
 
 @settings(deadline=None, max_examples=60)
-@given(config=shapes, seed=st.integers(0, 2**16), data=st.data())
+@given(config=shapes | adapted, seed=st.integers(0, 2**16), data=st.data())
 def test_it_computes_what_torch_computes(
     config: ModelConfig, seed: int, data: st.DataObject
 ) -> None:
     token = st.integers(0, config.vocabulary_size - 1)
     stream = np.array(data.draw(st.lists(token, min_size=1, max_size=30)))
     vector = 3 * initial_vector(config, seed)  # gates that saturate too
+    adapters = vector[config.base.parameters :]
+    adapters[:] = np.random.default_rng(seed).uniform(-1, 1, len(adapters))
     reference = InteractionModel(config)
     load_vector(reference, vector)
     with torch.inference_mode():

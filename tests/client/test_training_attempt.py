@@ -4,6 +4,7 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -75,6 +76,19 @@ def test_an_update_is_charged_kept_and_accounted(home, plan):
         assert books.spent_nano_rho() == JOB_COST == plan.cost_nano_rho
         assert books.spent_of_epoch_nano_rho(EPOCH) == JOB_COST
     assert record_rdp(home, plan) == rdp_of(plan, 1)
+
+
+def test_adapters_are_all_that_a_device_trains_where_the_plan_says_so(tmp_path):
+    whole = training_plan().model
+    adapted = msgspec.structs.replace(whole, trainable=("gru.up", "output.up"), adapter_rank=2)
+    plan = training_plan(model=adapted)
+    home = make_home(tmp_path / "agent", plan)
+    code, update = ask(home, plan)
+    assert code is ReplyCode.OK
+    moved = np.frombuffer(update, "<i4")
+    assert len(moved) == 2 * (3 * whole.hidden + whole.vocabulary_size)
+    assert np.std(moved * plan.grid_step) == pytest.approx(plan.noise_share_std, rel=0.25)
+    assert spent(home) == JOB_COST
 
 
 def test_where_sums_are_masked_an_update_is_residues_of_the_plans_width(tmp_path):

@@ -13,9 +13,11 @@ from torch.func import grad, vmap
 
 from tacitly_client.training.gradient import clipped_gradient_sum
 from tacitly_common.model import InteractionModel, initial_vector, load_vector, named_tensors
-from tacitly_common.model_config import ModelConfig
+from tacitly_common.model_config import ADAPTERS, ModelConfig
 
+RANK = 2
 NAMES = [tensor.name for tensor in ModelConfig(vocabulary_size=2).layout()]
+ADAPTER_NAMES = [name for pair in ADAPTERS.values() for name in pair]
 TOLERANCE = 1e-5
 
 
@@ -23,13 +25,21 @@ def functional_loss(parameters: dict[str, Tensor], window: Tensor) -> Tensor:
     """The loss of one window, written with the formulas of torch.nn.GRU's documentation."""
     hidden = torch.zeros(parameters["gru.weight_hh_l0"].shape[1])
     logits = []
+
+    def linear(weight: str, inputs: Tensor) -> Tensor:
+        outputs = parameters[weight] @ inputs
+        down, up = ADAPTERS[weight]
+        return (
+            outputs + parameters[up] @ (parameters[down] @ inputs) if up in parameters else outputs
+        )
+
     for embedded in nn.functional.embedding(window[:-1], parameters["embedding.weight"]):
         into = parameters["gru.weight_ih_l0"] @ embedded + parameters["gru.bias_ih_l0"]
-        from_hidden = parameters["gru.weight_hh_l0"] @ hidden + parameters["gru.bias_hh_l0"]
+        from_hidden = linear("gru.weight_hh_l0", hidden) + parameters["gru.bias_hh_l0"]
         (ir, iz, in_), (hr, hz, hn) = into.chunk(3), from_hidden.chunk(3)
         r, z = torch.sigmoid(ir + hr), torch.sigmoid(iz + hz)
         hidden = (1 - z) * torch.tanh(in_ + r * hn) + z * hidden
-        logits.append(parameters["output.weight"] @ hidden + parameters["output.bias"])
+        logits.append(linear("output.weight", hidden) + parameters["output.bias"])
     entropies = -torch.log_softmax(torch.stack(logits), 1).gather(1, window[1:, None])[:, 0]
     return (entropies * (window[1:] != 0)).sum() / (len(window) - 1)
 
@@ -75,6 +85,28 @@ def test_equals_the_clipped_sum_of_torch_func(
     vocabulary, embedding, hidden, batch, time, trained, clip, seed
 ):
     _, parameters, windows = problem(vocabulary, embedding, hidden, batch, time, seed)
+    per_record = vmap(grad(functional_loss), (None, 0))(parameters, windows)
+    result = clipped_gradient_sum(parameters, windows, trainable=frozenset(trained), clip_norm=clip)
+    assert_close(result.gradients, clip_and_sum(per_record, trained, clip))
+    expected = vmap(functional_loss, (None, 0))(parameters, windows)
+    torch.testing.assert_close(result.losses, expected)
+
+
+@given(
+    hidden=st.integers(RANK, 9),
+    time=st.integers(1, 9),
+    trained=st.sets(st.sampled_from(NAMES + ADAPTER_NAMES), min_size=1).map(sorted),
+    clip=st.one_of(st.none(), st.floats(0.01, 5.0)),
+    seed=st.integers(0, 2**16),
+)
+@settings(max_examples=60, deadline=None)
+def test_with_adapters_too(hidden, time, trained, clip, seed):
+    _, parameters, windows = problem(7, 3, hidden, 4, time, seed)
+    generator = torch.Generator().manual_seed(seed)
+    for weight, (down, up) in ADAPTERS.items():
+        outputs, inputs = parameters[weight].shape
+        parameters[down] = torch.randn(RANK, inputs, generator=generator)
+        parameters[up] = torch.randn(outputs, RANK, generator=generator)
     per_record = vmap(grad(functional_loss), (None, 0))(parameters, windows)
     result = clipped_gradient_sum(parameters, windows, trainable=frozenset(trained), clip_norm=clip)
     assert_close(result.gradients, clip_and_sum(per_record, trained, clip))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import UNSET, UnsetType
 
 from plans import small_plan
 from tacitly_common.campaign import (
@@ -155,6 +156,38 @@ def test_trainable_tensors_are_named_once_in_order() -> None:
         ModelConfig(vocabulary_size=10, trainable=("all",))
     with pytest.raises(ValidationError, match="in the order of"):
         ModelConfig(vocabulary_size=10, trainable=("output.bias", "output.weight"))
+
+
+@pytest.mark.parametrize(
+    ("trainable", "rank", "message"),
+    [
+        (("output.up",), UNSET, "names the adapter 'output.up'; give an adapter_rank"),
+        ((), 2, "adapter_rank is 2 and trainable names no adapter; name those that train"),
+        (("output.bias",), 2, r"\(gru.down, gru.up, output.down, output.up\), or leave"),
+        (("output.up",), 5, r"adapter_rank must lie in \[1, 4\], got 5"),
+        (("output.up",), 0, r"adapter_rank must lie in \[1, 4\], got 0"),
+        (("output.up", "output.bias"), 2, "in the order of"),
+    ],
+)
+def test_adapters_train_or_are_not_there(
+    trainable: tuple[str, ...], rank: int | UnsetType, message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ModelConfig(
+            vocabulary_size=10, embedding=3, hidden=4, trainable=trainable, adapter_rank=rank
+        )
+
+
+def test_a_plan_without_adapters_says_nothing_of_them_and_keeps_its_hash() -> None:
+    plan = small_plan()
+    as_before = b'"model":{"embedding":3,"hidden":4,"trainable":[],"vocabulary_size":11}'
+    assert as_before in plan.to_json()
+    config = msgspec.structs.replace(plan.model, trainable=("output.up",), adapter_rank=2)
+    adapted = revise(plan, model=config)
+    assert b'"adapter_rank":2' in adapted.to_json()
+    assert parse_plan(adapted.to_json()) == adapted
+    assert adapted.hash != plan.hash
+    assert adapted.model.trainable_parameters == 2 * 11
 
 
 def test_layout_covers_the_vector_without_gap_or_overlap() -> None:

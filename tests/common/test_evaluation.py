@@ -26,7 +26,11 @@ def one_by_one(stream):
         with torch.no_grad():
             before = torch.tensor([[START, *stream[:place]]])
             scores = torch.log_softmax(model(before)[0, -1], 0)
-        best = scores.argsort(descending=True)[:3].tolist()
+        best = [
+            token
+            for token in scores.argsort(descending=True).tolist()
+            if token not in (START, UNKNOWN)
+        ][:3]
         counts[0] += 1
         if target != UNKNOWN:
             counts[1] += best[0] == target
@@ -68,14 +72,28 @@ def test_pooling_counts_each_prediction_once():
     )
 
 
-def test_an_unknown_target_is_a_miss_even_if_it_was_guessed():
-    config = ModelConfig(vocabulary_size=4, embedding=2, hidden=2)
-    always_unknown = np.zeros(config.parameters, dtype=np.float32)
-    bias = config.layout()[-1]
-    always_unknown[bias.start + UNKNOWN] = 5
-    result = evaluate(config, always_unknown, [np.full(10, UNKNOWN)])
+def model_of_biases(*biases):
+    """Says the same of every token: each token's logit is its bias."""
+    config = ModelConfig(vocabulary_size=len(biases), embedding=2, hidden=2)
+    vector = np.zeros(config.parameters, dtype=np.float32)
+    vector[config.layout()[-1].start :] = biases
+    return config, vector
+
+
+def test_an_unknown_target_is_a_miss_even_if_it_is_the_most_likely():
+    config, vector = model_of_biases(0, 5, 0, 0)
+    result = evaluate(config, vector, [np.full(10, UNKNOWN)])
     assert (result.predictions, result.top1, result.top3) == (10, 0.0, 0.0)
     assert result.perplexity == pytest.approx(1 + 3 * math.exp(-5))
+
+
+@pytest.mark.parametrize(
+    ("target", "top1", "top3"), [(3, 1.0, 1.0), (2, 0.0, 1.0), (4, 0.0, 1.0), (5, 0.0, 0.0)]
+)
+def test_what_nobody_can_be_offered_leaves_its_place_to_the_next_most_likely(target, top1, top3):
+    config, vector = model_of_biases(9, 8, 2, 3, 1, 0)
+    result = evaluate(config, vector, [np.full(10, target)])
+    assert (result.predictions, result.top1, result.top3) == (10, top1, top3)
 
 
 def test_a_uniform_model_has_the_vocabulary_as_its_perplexity():

@@ -1,12 +1,22 @@
+import hashlib
+
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from tacitly_common.errors import ValidationError
-from tacitly_common.model import InteractionModel, initial_vector, load_vector, to_vector
-from tacitly_common.model_config import ModelConfig
+from tacitly_common.model import (
+    InteractionModel,
+    initial_vector,
+    load_vector,
+    named_tensors,
+    to_vector,
+)
+from tacitly_common.model_config import ModelConfig, folded, with_adapters
 
 CONFIG = ModelConfig(vocabulary_size=11, embedding=3, hidden=5)
+ADAPTED = msgspec.structs.replace(CONFIG, trainable=("gru.up", "output.up"), adapter_rank=2)
 
 
 def test_the_layout_is_the_modules_own_names_shapes_and_order():
@@ -80,3 +90,55 @@ def test_advancing_in_pieces_equals_one_pass():
         first, state = model.advance(tokens[:, :5], None)
         second, _ = model.advance(tokens[:, 5:], state)
     torch.testing.assert_close(torch.cat([first, second], 1), whole)
+
+
+def test_adapters_come_after_a_vector_that_is_what_it_was():
+    assert ADAPTED.base == CONFIG
+    assert ADAPTED.layout()[: len(CONFIG.layout())] == CONFIG.layout()
+    assert [(tensor.name, tensor.shape) for tensor in ADAPTED.layout()[len(CONFIG.layout()) :]] == [
+        ("gru.down", (2, 5)),
+        ("gru.up", (15, 2)),
+        ("output.down", (2, 5)),
+        ("output.up", (11, 2)),
+    ]
+    start, adapted = initial_vector(CONFIG, 7), initial_vector(ADAPTED, 7)
+    assert (
+        hashlib.sha256(start.tobytes()).hexdigest()
+        == "6f044dee6ee3c66429b1c035c18d83d40848c808c13995b1e6e716b136eeff61"
+    )
+    assert (adapted[: len(start)] == start).all()
+    assert (with_adapters(ADAPTED, start, 7) == adapted).all()
+    released = initial_vector(CONFIG, 8)
+    other = with_adapters(ADAPTED, released, 7)
+    assert (other[: len(start)] == released).all()
+    assert (other[len(start) :] == adapted[len(start) :]).all()
+    assert with_adapters(CONFIG, released, 7).tobytes() == released.tobytes()
+    with pytest.raises(ValidationError, match=rf"float32\[{CONFIG.parameters}\]"):
+        with_adapters(ADAPTED, adapted, 7)
+
+
+def test_a_model_begins_as_it_would_without_adapters():
+    start = initial_vector(ADAPTED, 3)
+    tensors = named_tensors(ADAPTED, start)
+    assert tensors["gru.down"].all()
+    assert tensors["output.down"].all()
+    assert (folded(ADAPTED, start) == initial_vector(CONFIG, 3)).all()
+
+
+def test_what_is_folded_computes_what_map_and_adapter_compute():
+    rng = np.random.default_rng(0)
+    vector = rng.uniform(-1, 1, ADAPTED.parameters).astype(np.float32)
+    before, tensors = vector.copy(), named_tensors(ADAPTED, vector)
+    model = InteractionModel(ADAPTED)
+    load_vector(model, vector)
+    assert (vector == before).all()
+    assert (to_vector(model) == folded(ADAPTED, vector)).all()
+    hidden = torch.rand(4, 5)
+    with torch.no_grad():
+        logits = hidden @ tensors["output.weight"].t() + tensors["output.bias"]
+        logits += (hidden @ tensors["output.down"].t()) @ tensors["output.up"].t()
+        torch.testing.assert_close(model.output(hidden), logits)
+        recurrent = hidden @ tensors["gru.weight_hh_l0"].t()
+        recurrent += (hidden @ tensors["gru.down"].t()) @ tensors["gru.up"].t()
+        torch.testing.assert_close(hidden @ model.gru.weight_hh_l0.t(), recurrent)
+    assert torch.equal(model.embedding.weight, tensors["embedding.weight"])

@@ -389,6 +389,24 @@ def test_diff_says_which_way_each_change_goes(tmp_path: Path) -> None:
     assert {one["field"]: one["direction"] for one in back["changes"]}["data_epochs"] == "tighter"
 
 
+def test_adapters_are_no_matter_of_protection(tmp_path: Path) -> None:
+    """Fewer coordinates carry the noise of the same z, whose length `plan check` shows."""
+    plain = small_plan()
+    model = msgspec.structs.replace(plain.model, trainable=("output.up",), adapter_rank=2)
+    adapted = revise(plain, model=model)
+    a, b = written(tmp_path / "a.json", plain), written(tmp_path / "b.json", adapted)
+    changes = document("plan", "diff", a, b)["changes"]
+    assert {one["field"]: (one["after"], one["direction"]) for one in changes} == {
+        "model.trainable": (["output.up"], "other"),
+        "model.adapter_rank": (2, "other"),
+    }
+    assert run("plan", "diff", b, a).exit_code == 0
+    lengths = [document("plan", "check", plan)["noise"]["mean_length"] for plan in (a, b)]
+    assert lengths[1] / lengths[0] == pytest.approx(
+        (2 * 11 / plain.model.parameters) ** 0.5, rel=1e-4
+    )
+
+
 def test_months_that_are_others_are_neither_tighter_nor_looser(tmp_path: Path) -> None:
     before = small_plan()
     a = written(tmp_path / "a.json", before)

@@ -22,6 +22,7 @@ from inprocess_grid import (
     twice,
     unparsable,
 )
+from msgspec import UNSET, UnsetType
 
 from ledgers import open_ledger
 from plans import masked_plan, small_plan
@@ -403,16 +404,21 @@ def test_a_second_process_on_the_same_campaign_is_refused(lab: Lab) -> None:
     assert len(errors) == 3
 
 
-def test_only_the_trainable_tensors_move(make_lab: Callable[..., Lab]) -> None:
-    model = msgspec.structs.replace(small_plan().model, trainable=("output.bias",))
+@pytest.mark.parametrize(("name", "adapter_rank"), [("output.bias", UNSET), ("gru.up", 2)])
+def test_only_the_trainable_tensors_move(
+    make_lab: Callable[..., Lab], name: str, adapter_rank: int | UnsetType
+) -> None:
+    model = msgspec.structs.replace(
+        small_plan().model, trainable=(name,), adapter_rank=adapter_rank
+    )
     lab = make_lab(rounds=1, participations=1, model=model)
     few = np.full(lab.plan.model.trainable_parameters, 7, dtype=np.int32)
     lab.grid.nodes = {n: honest(lab.plan, few) for n in NODES}
     lab.run()
     before = read_initial(lab.directory, lab.plan).model
     moved = np.flatnonzero(lab.checkpoint().model != before)
-    (bias,) = lab.plan.model.trainable_layout()
-    assert moved.tolist() == list(range(bias.start, bias.stop))
+    (trained,) = lab.plan.model.trainable_layout()
+    assert moved.tolist() == list(range(trained.start, trained.stop))
 
 
 def test_attempts_lost_before_a_restart_count_for_the_pause_after_it(lab: Lab) -> None:

@@ -140,6 +140,23 @@ def test_a_study_that_was_killed_ends_in_the_same_table(
         ),
         ("epsilon = 8", "noise_coefficients = [0.9]", "noise_coefficients correlate noise; give"),
         ("[local]", '[personal]\ntrain = ["head"]\n\n[local]', "personal: trainable names 'head'"),
+        ("[plan]", 'train = ["head"]\n[plan]', "the study: trainable names 'head'; the tensors"),
+        (
+            "[plan]",
+            'train = ["gru.up"]\n[plan]',
+            "names the adapter 'gru.up'; give an adapter_rank",
+        ),
+        ("[plan]", "adapter_rank = 2\n[plan]", "and model.train names no adapter; name those that"),
+        (
+            "[plan]",
+            'adapter_rank = 9\ntrain = ["gru.up"]\n[plan]',
+            "adapter_rank must lie in [1, 8], got 9",
+        ),
+        (
+            "[local]",
+            '[personal]\ntrain = ["gru.up"]\n\n[local]',
+            "personal: train names an adapter; nothing is noised here",
+        ),
         ("epsilon = 8", "epsilon = -1", "plan: epsilon must be > 0, got -1"),
         ('"population.clients"', '"plan.clients"', "sweep names 'plan.clients', which is no field"),
         ("[4, 9]", '[4, "many"]', "sweep: population.clients: expected `int | null`, got `str`"),
@@ -211,6 +228,52 @@ def test_points_are_the_product_of_axes_and_seeds(study: Path) -> None:
     flower = list(read_study(study).points())
     assert [point.engine for point in flower] == [Engine.FLOWER] * 8
     assert {point.key for point in flower}.isdisjoint(point.key for point in points)
+
+
+def test_what_has_no_adapters_is_named_as_before_there_were_any(study: Path) -> None:
+    without = read_study(study)
+    assert b"adapter" not in msgspec.json.encode(without)
+    keys = [point.key for point in without.points()]
+    text = STUDY.replace("[plan]", "adapter_rank = 2\n[plan]")
+    study.write_text(text + '"model.train" = [[], ["output.bias", "output.up"]]\n')
+    points = list(read_study(study).points())
+    assert [point.model.config(30).trainable_parameters for point in points[:4]] == [
+        *[30 * 4 + 24 * 4 + 24 * 8 + 24 + 24 + 30 * 8 + 30] * 2,
+        *[30 + 2 * 30] * 2,
+    ]
+    # But for the axis they are the points of a study without adapters.
+    plain = [msgspec.structs.replace(point, axes={}) for point in points if not point.model.train]
+    assert [p.key for p in plain] == [
+        msgspec.structs.replace(point, axes={}).key for point in without.points()
+    ]
+    assert len({*keys, *(point.key for point in points)}) == len(keys) + len(points)
+
+
+def test_a_study_of_adapters_trains_them_and_what_they_adapt_is_one_persons(
+    tmp_path: Path, study: Path, writers: Path
+) -> None:
+    """Personal layers begin from the released model, its adapters folded into its maps."""
+    text = STUDY.replace("seeds = [1, 2]", "seeds = [1]").replace(
+        '"population.clients" = [4, 9]\n', ""
+    )
+    text = text.replace("[local]", "[personal]\nepochs = 1\n\n[local]")
+    trained = '["output.bias", "gru.down", "gru.up", "output.down", "output.up"]'
+    study.write_text(
+        text.replace("[plan]", f"train = {trained}\n[plan]") + '"model.adapter_rank" = [1, 3]\n'
+    )
+    ended = run(
+        *("run", study, "--data-dir", writers, "--processes", 1),
+        *("--out", tmp_path / "out", "--format", "json"),
+    )
+    assert ended.returncode == 0, ended.stderr
+    rows = json.loads(ended.stdout)["rows"]
+    assert [row["axes"] for row in rows] == [{"model.adapter_rank": rank} for rank in ("1", "3")]
+    one, three = (row["trained_parameters"] for row in rows)
+    vocabulary = one - (8 + 24) - 8  # bias and output.up; less gru.down, gru.up and output.down
+    assert vocabulary % 2 == 0
+    assert three - one == 2 * (8 + 24 + 8 + vocabulary // 2)
+    assert rows[1]["noise_to_clip"] > rows[0]["noise_to_clip"] > 0
+    assert all(row["top1_personal"] is not None for row in rows)
 
 
 def row(seed: int, top1: float) -> Row:

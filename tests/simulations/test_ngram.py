@@ -47,9 +47,10 @@ def plain_ngram(streams: list[list[int]], order: int) -> NgramScore:
             seen = counts.get(history[len(history) - length :])
             if seen:
                 probability = (seen[token] + len(seen) * probability) / (seen.total() + len(seen))
-                guesses = sorted(seen, key=lambda t: (-seen[t], t))[:3]
-        top1 += token != UNKNOWN and guesses[:1] == [token]
-        top3 += token != UNKNOWN and token in guesses
+                known = sorted(set(seen) - {UNKNOWN}, key=lambda t: (-seen[t], t))
+                guesses = known[:3] or guesses
+        top1 += guesses[:1] == [token]
+        top3 += token in guesses
         log_likelihood += math.log(probability)
     n = len(test)
     return NgramScore(top1 / n, top3 / n, math.exp(-log_likelihood / n), n)
@@ -83,9 +84,22 @@ def test_a_token_never_seen_in_training_is_a_miss_with_a_finite_perplexity() -> 
     assert math.isfinite(score.perplexity)
 
 
-def test_an_unknown_token_is_a_miss_even_if_guessed() -> None:
+def test_an_unknown_token_is_a_miss_also_where_nothing_else_was_seen() -> None:
     score = pooled_ngram([np.array([START] + [UNKNOWN] * 10)], 2)
     assert (score.top1, score.top3, score.predictions) == (0.0, 0.0, 2)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_an_unknown_token_is_no_guess_and_leaves_its_place_to_the_next(order: int) -> None:
+    # Training: 1 1 1 1 2 2 1 2, held out: 2 2. Only 1 is more frequent than 2, also after 2.
+    score = pooled_ngram([np.array([START, 1, 1, 1, 1, 2, 2, 1, 2, 2, 2])], order)
+    assert (score.top1, score.predictions) == (1.0, 2)
+
+
+def test_a_history_of_unknown_followers_alone_guesses_as_the_shorter_one() -> None:
+    # Training: 3 1 3 1 2 2 2 2, held out: 3 2. After 3 only 1 was seen, of all 2 most often.
+    score = pooled_ngram([np.array([START, 3, 1, 3, 1, 2, 2, 2, 2, 3, 2])], 2)
+    assert (score.top1, score.predictions) == (0.5, 2)
 
 
 @pytest.mark.parametrize("streams", [[], [np.array([], dtype=np.int64)], [np.array([START])]])

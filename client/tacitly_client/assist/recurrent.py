@@ -9,8 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from tacitly_common.errors import ValidationError
-from tacitly_common.model_config import ModelConfig
+from tacitly_common.model_config import ModelConfig, folded
 
 States = NDArray[np.float32]  # [rows, hidden]
 
@@ -32,12 +31,8 @@ class RecurrentModel:
         Raises:
             ValidationError: not a vector of this configuration.
         """
-        if vector.shape != (config.parameters,) or vector.dtype != np.float32:
-            raise ValidationError(
-                f"a model of this configuration is float32[{config.parameters}], "
-                f"got {vector.dtype}{list(vector.shape)}"
-            )
-        part = {t.name: vector[t.start : t.stop].reshape(t.shape) for t in config.layout()}
+        whole = folded(config, vector)
+        part = {t.name: whole[t.start : t.stop].reshape(t.shape) for t in config.base.layout()}
         self._hidden: Final = config.hidden
         # What a token adds to the gates does not depend on the state: a table of all tokens.
         self._input = part["embedding.weight"] @ part["gru.weight_ih_l0"].T

@@ -13,6 +13,9 @@ per-record gradient ever exists:
        differentially private learners", section 4); a bias is an input that is always 1
     4. scale each record's b_t by c_i and sum over records and time, one product per tensor
 
+An adapted map W + U D (`ModelConfig`) is one map in 1 and 2. In 3 and 4 its U is a map with inputs
+D a_t and output gradients b_t, its D one with inputs a_t and output gradients U' b_t.
+
 The function differentiated is `InteractionModel`'s; tests hold it to torch.func and to Opacus.
 Single precision: at the weights of an honest model a record's norm is off by some 1e-6 of its
 value, as with any other float32 implementation of the clip. A model made to cancel in the Gram
@@ -26,6 +29,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from tacitly_common.model_config import ADAPTERS
 from tacitly_common.vocabulary import START
 
 EMBEDDING: Final = "embedding.weight"
@@ -35,8 +39,12 @@ INPUT_BIAS: Final = "gru.bias_ih_l0"
 RECURRENT_BIAS: Final = "gru.bias_hh_l0"
 OUTPUT_WEIGHT: Final = "output.weight"
 OUTPUT_BIAS: Final = "output.bias"
+RECURRENT_DOWN, RECURRENT_UP = ADAPTERS[RECURRENT_WEIGHT]
+OUTPUT_DOWN, OUTPUT_UP = ADAPTERS[OUTPUT_WEIGHT]
 
-_GRU: Final = frozenset({INPUT_WEIGHT, RECURRENT_WEIGHT, INPUT_BIAS, RECURRENT_BIAS})
+_OUTPUT: Final = frozenset({OUTPUT_WEIGHT, OUTPUT_BIAS, OUTPUT_DOWN, OUTPUT_UP})
+_RECURRENT: Final = frozenset({RECURRENT_WEIGHT, RECURRENT_BIAS, RECURRENT_DOWN, RECURRENT_UP})
+_GRU: Final = _RECURRENT | {INPUT_WEIGHT, INPUT_BIAS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +107,9 @@ def clipped_gradient_sum(
         zeros = {name: torch.zeros_like(parameters[name]) for name in trainable}
         return GradientSum(zeros, torch.zeros(0))
     with torch.no_grad():
-        forward = _forward(parameters, windows)
-        flow = _backward(parameters, forward, trainable)
+        effective = _folded(parameters)
+        forward = _forward(effective, windows)
+        flow = _backward(effective, forward, trainable)
         if clip_norm is not None:
             squares = _squared_norms(parameters, forward, flow, trainable)
             finite = torch.isfinite(squares)
@@ -111,6 +120,16 @@ def clipped_gradient_sum(
                 )
             _scale(flow, (clip_norm / squares.clamp_min(0).sqrt()).clamp_max(1.0))
         return GradientSum(_weight_sums(parameters, forward, flow, trainable), forward.losses)
+
+
+def _folded(parameters: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """With W + U D in the place of each adapted W."""
+    products = {
+        weight: torch.addmm(parameters[weight], parameters[up], parameters[down])
+        for weight, (down, up) in ADAPTERS.items()
+        if up in parameters
+    }
+    return {**parameters, **products} if products else parameters
 
 
 def _forward(parameters: Mapping[str, Tensor], windows: Tensor) -> _Forward:
@@ -213,15 +232,26 @@ def _squared_norms(
         if weight in trainable and inputs is not None:
             total.add_((outputs * inputs).sum((1, 2)))
 
-    if trainable & {OUTPUT_WEIGHT, OUTPUT_BIAS}:
+    def add_adapter(weight: str, inputs: Tensor, flowing: Tensor, outputs: Tensor) -> None:
+        """`inputs` [T, B, H] and what is `flowing` back; `outputs` is the latter's Gram matrix."""
+        down, up = ADAPTERS[weight]
+        if up in trainable:
+            total.add_((outputs * _gram(inputs @ parameters[down].t())).sum((1, 2)))
+        if down in trainable:
+            total.add_((_gram(inputs) * _gram(flowing @ parameters[up])).sum((1, 2)))
+
+    if trainable & _OUTPUT:
         after = None if hidden is None else hidden[:, 1:, 1:]
-        add_linear(after, _gram(flow.output), OUTPUT_WEIGHT, OUTPUT_BIAS)
+        outputs = _gram(flow.output)
+        add_linear(after, outputs, OUTPUT_WEIGHT, OUTPUT_BIAS)
+        add_adapter(OUTPUT_WEIGHT, forward.hidden[1:], flow.output, outputs)
     if flow.gates is not None and trainable & _GRU:
         shared = _gram(flow.gates[:, :, size : 3 * size])
-        if trainable & {RECURRENT_WEIGHT, RECURRENT_BIAS}:
+        if trainable & _RECURRENT:
             before = None if hidden is None else hidden[:, :-1, :-1]
             outputs = shared + _gram(flow.gates[:, :, 3 * size :])
             add_linear(before, outputs, RECURRENT_WEIGHT, RECURRENT_BIAS)
+            add_adapter(RECURRENT_WEIGHT, forward.hidden[:-1], flow.gates[:, :, size:], outputs)
         if trainable & {INPUT_WEIGHT, INPUT_BIAS}:
             inputs = _gram(parameters[EMBEDDING][forward.tokens])
             outputs = shared + _gram(flow.gates[:, :, :size])
@@ -249,16 +279,25 @@ def _weight_sums(
     """sum_{i,t} b_it a_it' for each trainable tensor."""
     size = forward.hidden.shape[2]
     sums: dict[str, Tensor] = {}
+
+    def put_map(weight: str, inputs: Tensor, outputs: Tensor) -> None:
+        """Of a weight and its adapter, of those of them that train."""
+        down, up = ADAPTERS[weight]
+        if weight in trainable:
+            sums[weight] = outputs.t() @ inputs
+        if up in trainable:
+            sums[up] = outputs.t() @ (inputs @ parameters[down].t())
+        if down in trainable:
+            sums[down] = (outputs @ parameters[up]).t() @ inputs
+
     output = flow.output.flatten(0, 1)
-    if OUTPUT_WEIGHT in trainable:
-        sums[OUTPUT_WEIGHT] = output.t() @ forward.hidden[1:].flatten(0, 1)
+    put_map(OUTPUT_WEIGHT, forward.hidden[1:].flatten(0, 1), output)
     if OUTPUT_BIAS in trainable:
         sums[OUTPUT_BIAS] = output.sum(0)
     if flow.gates is not None:
         gates = flow.gates.flatten(0, 1)
         into_input, into_recurrent = gates[:, : 3 * size], gates[:, size:]
-        if RECURRENT_WEIGHT in trainable:
-            sums[RECURRENT_WEIGHT] = into_recurrent.t() @ forward.hidden[:-1].flatten(0, 1)
+        put_map(RECURRENT_WEIGHT, forward.hidden[:-1].flatten(0, 1), into_recurrent)
         if RECURRENT_BIAS in trainable:
             sums[RECURRENT_BIAS] = into_recurrent.sum(0)
         if INPUT_WEIGHT in trainable:

@@ -29,7 +29,7 @@ def assess_plan(plan: CampaignPlan, settings: Settings, *, now: datetime) -> Ass
     """What follows from a plan, with the record level's row and its own limits' warnings."""
     assessed = assess(
         settings,
-        model_parameters=plan.model.parameters,
+        model_parameters=plan.model.trainable_parameters,
         record=record_guarantee(plan),
         masked=plan.masked_sums,
     )

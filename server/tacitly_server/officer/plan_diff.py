@@ -70,7 +70,7 @@ class Change:
 
 
 def differences(before: CampaignPlan, after: CampaignPlan) -> tuple[Change, ...]:
-    """Every field that differs, in the plan's order; of masking, also those of one plan alone."""
+    """Every field that differs, in the plan's order, also those that one plan alone has."""
     old, new = dict(plan_fields(before)), dict(plan_fields(after))
     return tuple(
         Change(name, old.get(name), new.get(name), _direction(name, old.get(name), new.get(name)))
@@ -85,13 +85,12 @@ def plan_fields(part: msgspec.Struct, place: str = "") -> Iterator[tuple[str, An
         value = getattr(part, name)
         if isinstance(value, msgspec.Struct):
             yield from plan_fields(value, f"{place}{name}.")
-        elif value is not None:
+        elif value is not None and value is not msgspec.UNSET:
             yield place + name, value
 
 
 def _direction(name: str, before: Any, after: Any) -> Direction:
-    if before is None or after is None:
-        # Masking alone may be absent.
+    if name.startswith("masking.") and (before is None or after is None):
         return Direction.TIGHTER if before is None else Direction.LOOSER
     if isinstance(before, tuple):
         before, after = frozenset(before), frozenset(after)

@@ -16,6 +16,8 @@ of 32, C = 1, z = 1).
 | loop, device   | the device's own `training/local.py`                  | two processes      |
 
 Each way is a process of its own, measured from its start: imports, pool and first round count.
+The batched engine runs as many rounds as a short study has; for the others, which take minutes, the
+rounds after the first are what to compare.
 Other work on the machine stretches the seconds, hardly the processor seconds: both are given.
 """
 
@@ -52,7 +54,14 @@ WAYS: Final = ("batched", "flower", "flower, device", "loop", "loop, device")
 @click.command()
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--cohort", default=200, show_default=True, type=click.IntRange(2))
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1))
+@click.option("--rounds", default=40, show_default=True, type=click.IntRange(2))
+@click.option(
+    "--peer-rounds",
+    default=4,
+    show_default=True,
+    type=click.IntRange(2),
+    help="Of every way but `batched`.",
+)
 @click.option("--ways", multiple=True, type=click.Choice(WAYS), help="[default: all]")
 @click.option("--memory-clients", multiple=True, default=(1_000, 100_000), type=int)
 @click.option("--one", hidden=True, help="Measure this way, here.")
@@ -63,6 +72,7 @@ def main(
     out: Path | None,
     cohort: int,
     rounds: int,
+    peer_rounds: int,
     ways: tuple[str, ...],
     memory_clients: tuple[int, ...],
     one: str | None,
@@ -77,11 +87,13 @@ def main(
         )
         return
     rows = [
-        _in_own_process(way, cohort, cohort, rounds, record)
+        _in_own_process(way, cohort, cohort, rounds if way == "batched" else peer_rounds, record)
         for record in (False, True)
         for way in ways or WAYS
     ]
-    memory = [_in_own_process("batched", count, cohort, rounds, False) for count in memory_clients]
+    memory = [
+        _in_own_process("batched", count, cohort, peer_rounds, False) for count in memory_clients
+    ]
     document = {
         "recorded": f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
         "load_1_5_15_minutes": os.getloadavg(),
@@ -112,7 +124,9 @@ def _in_own_process(
     click.echo(
         f"{way}{', record level' if record_level else ''}, {clients} clients: "
         f"{measured['client_rounds_a_second']:.1f} client-rounds/s, "
-        f"{measured['cpu_ms_a_client_round']:.1f} ms of processor each, "
+        f"{measured['later_client_rounds_a_second']:.1f} after the first round, "
+        f"start {measured['start_seconds']:.1f} s, "
+        f"{measured['later_cpu_ms_a_client_round']:.1f} ms of processor each, "
         f"{measured['peak_mb']:.0f} MB, load {measured['load']:.1f}",
         err=True,
     )
@@ -122,6 +136,10 @@ def _in_own_process(
 def _measure(
     way: str, clients: int, cohort: int, rounds: int, record_level: bool, processes: int
 ) -> dict[str, Any]:
+    if way == "batched":
+        from tacitly_simulations.engines.pool import load_ahead
+
+        load_ahead()
     import psutil
 
     from tacitly_simulations.bench.meter import tree_cpu_seconds
@@ -139,6 +157,7 @@ def _measure(
         _run(way, Path(folder), clients, cohort, rounds, record_level, processes, on_round)
     seconds, cpu = ends[-1]
     later = rounds - 1
+    later_seconds = seconds - ends[0][0]
     return {
         "way": way,
         "record_level": record_level,
@@ -148,10 +167,9 @@ def _measure(
         "client_rounds_a_second": cohort * rounds / seconds,
         "cpu_ms_a_client_round": 1e3 * cpu / (cohort * rounds),
         "first_round_seconds": ends[0][0],
-        "later_client_rounds_a_second": cohort * later / (seconds - ends[0][0]) if later else None,
-        "later_cpu_ms_a_client_round": (
-            1e3 * (cpu - ends[0][1]) / (cohort * later) if later else None
-        ),
+        "start_seconds": ends[0][0] - later_seconds / later,
+        "later_client_rounds_a_second": cohort * later / later_seconds,
+        "later_cpu_ms_a_client_round": 1e3 * (cpu - ends[0][1]) / (cohort * later),
         "peak_mb": peak.bytes / 1e6,
         "largest_process_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
         "load": os.getloadavg()[0],

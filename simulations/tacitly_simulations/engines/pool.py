@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 from tacitly_common.errors import TacitlyError
 
 _PARTS_AHEAD: Final = 2  # for each process: enough that none waits, few enough to hold in memory
 _MOST_RESTARTS: Final = 3
+_LOADED: Final = "tacitly_simulations.engines.loaded"
 
 Worker = TypeVar("Worker")
 Worker_co = TypeVar("Worker_co", covariant=True)
@@ -53,6 +55,12 @@ class Pool(Protocol[Worker_co]):
         """End the workers."""
 
 
+def load_ahead() -> None:
+    """Begin to load what the processes of pools to come need, beside what the caller does next."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([_LOADED])
+    forkserver.ensure_running()
+
+
 class OneWorker(Generic[Worker]):
     """A pool of one worker, in this very process."""
 
@@ -77,14 +85,11 @@ class OneWorker(Generic[Worker]):
 
 
 class ProcessPool(Generic[Worker]):
-    """A pool of processes, each forked from one that has loaded the modules `preload`."""
+    """A pool of processes, forked from one that has loaded what training needs (`loaded.py`)."""
 
-    def __init__(
-        self, make: Callable[[], Worker], processes: int, preload: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, make: Callable[[], Worker], processes: int) -> None:
         self._make = make
         self._processes = processes
-        self._preload = [__name__, *preload]
         self._executor = self._start()
 
     def each(
@@ -124,8 +129,8 @@ class ProcessPool(Generic[Worker]):
         self._executor.shutdown(cancel_futures=True)
 
     def _start(self) -> ProcessPoolExecutor:
+        load_ahead()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(self._preload)
         executor = ProcessPoolExecutor(
             self._processes, context, initializer=_begin, initargs=(self._make,)
         )

@@ -31,10 +31,10 @@ from tacitly_simulations.engines.clipping import AdaptiveClip, clip_by_tensor
 from tacitly_simulations.engines.pool import OneWorker, Pool, ProcessPool
 from tacitly_simulations.engines.privacy import Privacy
 
-# A quarter of what `block.py` computes at once, and no setting either: what fits into a cache.
-_TOKENS_OF_A_BLOCK: Final = 2_048
+# Half of what `block.py` computes at once, and no setting either.
+_TOKENS_OF_A_BLOCK: Final = 4_096
 _MOST_CLIENTS: Final = 16
-_BLOCKS_OF_A_TASK: Final = 2
+_BLOCKS_OF_A_TASK: Final = 1
 
 Block = tuple[int, ...]
 _Result = TypeVar("_Result")
@@ -105,8 +105,7 @@ class Trainers:
         elif self.processes == 1:
             self._pool = OneWorker(make)
         else:
-            preload = [__name__, "tacitly_simulations.engines.block"]
-            self._pool = ProcessPool(make, self.processes, preload)
+            self._pool = ProcessPool(make, self.processes)
         return self
 
     def __exit__(

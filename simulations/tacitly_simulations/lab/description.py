@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from tacitly_client.training.baseline import PlainSettings
 from tacitly_common.campaign import ServerOptimizerName
 from tacitly_common.errors import TacitlyError, ValidationError
-from tacitly_common.model_config import ModelConfig
+from tacitly_common.model_config import ModelConfig, adapts
 from tacitly_common.validation import in_range, positive, short_name
 from tacitly_simulations.datasets import DATASETS
 from tacitly_simulations.engines.availability import Availability
@@ -35,6 +36,7 @@ from tacitly_simulations.study_settings import Start
 _PLACE: Final = re.compile(r"^(?P<what>.*?)(?: - at `\$\.?(?P<place>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN: Final = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MOST_POINTS: Final = 10_000
+_LARGEST_VOCABULARY: Final = 65_536
 _COUNT_NOISE: Final = 1 / 20  # Andrew et al. 2021, section 3.1: σ_b = m/20
 
 
@@ -98,12 +100,24 @@ class PopulationPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class ModelPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`train` names the tensors that train; all if empty."""
+    """`train` names the tensors that train; all if empty. Adapters are there where it names one."""
 
     embedding: int = 32
     hidden: int = 128
     train: tuple[str, ...] = ()
+    # As in `ModelConfig`: a study without it has the keys that it had before there was one.
+    adapter_rank: int | UnsetType = UNSET
     start: Start = Start.RANDOM
+
+    def config(self, vocabulary_size: int) -> ModelConfig:
+        """The model itself."""
+        return ModelConfig(
+            vocabulary_size=vocabulary_size,
+            embedding=self.embedding,
+            hidden=self.hidden,
+            trainable=self.train,
+            adapter_rank=self.adapter_rank,
+        )
 
 
 class PlanPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -233,6 +247,10 @@ class PersonalPart(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         in_range(0, 1_000, epochs=self.epochs)
+        if adapts(self.train):
+            raise ValidationError(
+                "train names an adapter; nothing is noised here, so name the map that it adapts"
+            )
         # A wrong name is found now, not after the rounds; names do not depend on sizes.
         ModelConfig(vocabulary_size=2, trainable=self.train)
         self.settings()
@@ -273,6 +291,13 @@ class Point(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
     personal: PersonalPart
     record: RecordPart
     axes: dict[str, Any]
+
+    def without_idle_adapters(self) -> "Point":
+        """A sweep can so compare adapters with other tensors, of a model that has none."""
+        if adapts(self.model.train):
+            return self
+        model = msgspec.structs.replace(self.model, adapter_rank=UNSET)
+        return msgspec.structs.replace(self, model=model)
 
     @property
     def key(self) -> str:
@@ -322,8 +347,16 @@ class Study(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
         count = math.prod(map(len, self.sweep.values())) * len(self.seeds)
         if count > _MOST_POINTS:
             raise ValidationError(f"sweep asks for {count} points; at most {_MOST_POINTS} will do")
-        for _ in self.points():
-            pass
+        points = list(self.points())
+        for point in points:
+            # What is wrong with any vocabulary is found now; only a rank may be too high for one.
+            point.model.config(_LARGEST_VOCABULARY)
+        asked = self.model.adapter_rank is not UNSET or "model.adapter_rank" in self.sweep
+        if asked and all(point.model.adapter_rank is UNSET for point in points):
+            raise ValidationError(
+                "model.adapter_rank is there and model.train names no adapter; name those that "
+                'train, as in train = ["output.down", "output.up"], or leave it out'
+            )
 
     def points(self) -> Iterator[Point]:
         """Every point, seeds fastest."""
@@ -337,7 +370,7 @@ class Study(Part, frozen=True, kw_only=True, forbid_unknown_fields=True):
             for seed in self.seeds:
                 document = {"engine": self.engine, "seed": seed, "axes": axes, **parts}
                 try:
-                    yield msgspec.convert(document, Point)
+                    yield msgspec.convert(document, Point).without_idle_adapters()
                 except msgspec.ValidationError as error:
                     raise ValidationError(f"sweep: {_explained(error)}") from None
 

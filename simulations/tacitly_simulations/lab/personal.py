@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tacitly_client.training.baseline import PlainSettings
 from tacitly_common.campaign import revise
 from tacitly_common.evaluation import Evaluation, evaluate
+from tacitly_common.model_config import folded
 from tacitly_server.rounds.optimizer import apply
 from tacitly_simulations.engines.client_file import SimulatedClients
 from tacitly_simulations.engines.privacy import Privacy
@@ -34,13 +35,15 @@ def personal_scores(
 ) -> list[Evaluation]:
     """Each person's own model on that person's `newer` part, in their order.
 
-    `train` names the tensors that are trained on, all if empty. `model` is float32[parameters].
+    `train` names the tensors that are trained on, all if empty. `model` is float32[parameters];
+    adapters are folded into what they adapt, and are no tensors of their own here.
 
     Raises:
         ValidationError: `train` names no tensors of the model, or not in its order.
         TrainingError: NaN or infinity came up.
     """
-    config = msgspec.structs.replace(work.plan.model, trainable=train)
+    config = msgspec.structs.replace(work.plan.model.base, trainable=train)
+    model = folded(work.plan.model, model)
     alone = Work(revise(work.plan, model=config), Privacy.NONE, settings, work.seed)
     scores: dict[int, Evaluation] = {}
     # A round after the last, so that no generator is one of the rounds'.

@@ -137,13 +137,13 @@ def run_point(
         ValidationError: settings that do not fit this data, or each other.
         CampaignEndedError: too few clients were there, too often in a row.
     """
-    model = _model(point)
+    model = point.model.config(tokenizer(point.data.name, point.data.tokens).size)
     count = point.population.clients or len(people.clients)
     record = _record(point)
     clients_file = _clients_file(directory, point, people, record)
     clients = SimulatedClients(clients_file, count, point.seed)
     start = start_model(
-        msgspec.structs.replace(model, trainable=()),
+        model,
         tokenizer(people.data, point.data.tokens),
         point.model.start,
         point.seed,
@@ -322,15 +322,6 @@ def _top1_of_each(scores: Sequence["Evaluation"]) -> NDArray[np.float64]:
 
 def _worst_decile(ascending: NDArray[np.float64]) -> float:
     return float(ascending[: max(1, int(_WORST * len(ascending)))].mean())
-
-
-def _model(point: Point) -> ModelConfig:
-    return ModelConfig(
-        vocabulary_size=tokenizer(point.data.name, point.data.tokens).size,
-        embedding=point.model.embedding,
-        hidden=point.model.hidden,
-        trainable=point.model.train,
-    )
 
 
 def _privacy(point: Point) -> Privacy:

@@ -28,6 +28,7 @@ import msgspec
 from tacitly_common.campaign import CampaignPlan
 from tacitly_server.rounds.receipts import Receipt
 from tacitly_simulations.datasets import load
+from tacitly_simulations.engines.pool import load_ahead
 from tacitly_simulations.lab.description import Engine, Point, Study, StudyError
 from tacitly_simulations.lab.environment import Environment, environment_of
 from tacitly_simulations.lab.people_summary import PeopleSummary, read_summary, summary_of
@@ -80,6 +81,8 @@ def run_study(
         from tacitly_simulations.engines.ray_pool import connect
 
         connect(ray_address)
+    elif study.engine is Engine.BATCHED and processes > 1:
+        load_ahead()
     data = Path(study.data.directory)
     people_of = _Loader(data)
     first = people_of(next(study.points()))

@@ -45,7 +45,7 @@ def click_top1(
 ) -> float | None:
     """The share of held-out clicks of which the most likely token was button and cell, or None.
 
-    Any token is a guess: that there will be a click at all must be right too.
+    Any token may be the guess: that there will be a click at all must be right too.
     """
     clicks = Vocabulary(plan).clicks
     if not any(np.isin(tokens, clicks).any() for tokens in newer):
