@@ -8,6 +8,28 @@ import pytest
 
 from forks import end_forkserver
 
+# Each is one worker's. Half a minute to some minutes, the longest first.
+LONGEST_FILES = (
+    "test_kill_everything",
+    "test_bad_input",
+    "test_nothing_raw_leaves",
+    "test_agent_kills",
+    "test_officers_decide",
+    "test_study",
+    "test_lab",
+    "test_assist_study",
+    "test_node_agent",
+    "test_worker",
+    "test_masked",
+    "test_flower_engine",
+    "test_ray_cluster",
+    "test_taking_no_part",
+    "test_store_kills",
+    "test_rounds_kill",
+    "test_device_ledger",
+    "test_ledger_machine",
+)
+
 # Before any test loads torch or numpy, which read it, and for every process that a test starts.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -38,4 +60,5 @@ def shared_data() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let the longest files begin first, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: "deployment" not in item.path.parts)
+    place = {name: number for number, name in enumerate(LONGEST_FILES)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))

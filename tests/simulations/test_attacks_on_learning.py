@@ -88,11 +88,11 @@ def test_a_person_without_shadows_is_not_accused() -> None:
 
 
 def test_membership_shows_without_privacy_and_not_at_epsilon_4() -> None:
-    settings = MembershipSettings(persons=4, models=12, events=200, rounds=4)
+    settings = MembershipSettings(persons=4, models=20, events=200, rounds=4)
     report = run_membership(settings, source=None, seed=1, progress=ignore)
     assert json.loads(report.to_json())["attack"] == "membership"
     rows = report.rows
     assert [row.case for row in rows] == ["unprotected", "clipped", "clipped and noised"]
-    assert rows[0].figures["AUC"] > 0.75
+    assert rows[0].figures["AUC"] > 0.7
     assert not rows[2].refuted
     assert rows[2].figures["AUC"] < 0.75
