@@ -3,8 +3,10 @@
 import multiprocessing
 import os
 import signal
+import sys
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from unittest.mock import patch
 
 
 def forks(*preload: str) -> ForkServerContext:
@@ -15,6 +17,9 @@ def forks(*preload: str) -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(preload))
+    # Python 3.11 leaves a module out that lies elsewhere than in its usual places, as tests do.
+    with patch.dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)):
+        forkserver.ensure_running()
     return context
 
 
