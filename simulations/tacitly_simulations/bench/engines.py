@@ -136,7 +136,7 @@ def _in_own_process(
 def _measure(
     way: str, clients: int, cohort: int, rounds: int, record_level: bool, processes: int
 ) -> dict[str, Any]:
-    if way == "batched":
+    if way == "batched" and processes > 1:
         from tacitly_simulations.engines.pool import load_ahead
 
         load_ahead()
