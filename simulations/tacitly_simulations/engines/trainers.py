@@ -57,16 +57,18 @@ class Work:
     noise_coefficients: tuple[float, ...] = ()
 
     @property
-    def batch_windows(self) -> float:
-        """How many windows a client's step takes, about."""
+    def largest_batch(self) -> float:
+        """How many windows a step of the client with most of a block takes, about."""
         if self.privacy.protects_records:
-            return self.plan.record.expected_batch_windows
+            # Each window is drawn or not: two deviations above what is expected.
+            expected = self.plan.record.expected_batch_windows
+            return expected + 2 * math.sqrt(expected)
         return self.local.batch_windows
 
 
-def clients_of_a_block(window_tokens: int, batch_windows: float) -> int:
+def clients_of_a_block(window_tokens: int, largest_batch: float) -> int:
     """How many clients a block should have: fewer where a batch of theirs is large."""
-    fitting = _TOKENS_OF_A_BLOCK / (window_tokens * batch_windows)
+    fitting = _TOKENS_OF_A_BLOCK / (window_tokens * largest_batch)
     return int(min(max(fitting, 1), _MOST_CLIENTS))
 
 
@@ -168,7 +170,7 @@ class Trainers:
         members: Sequence[int],
     ) -> Iterator[tuple[list[Block], _Result]]:
         plan = self.work.plan
-        size = clients_of_a_block(plan.record.window_tokens, self.work.batch_windows)
+        size = clients_of_a_block(plan.record.window_tokens, self.work.largest_batch)
         blocks = blocks_of(members, self.clients.counts, size)
         step = self.blocks_of_a_task
         parts = [blocks[first : first + step] for first in range(0, len(blocks), step)]
