@@ -8,7 +8,7 @@ import pytest
 
 from forks import end_forkserver
 
-# Each is one worker's. Half a minute to some minutes, the longest first.
+# With --dist loadfile a file is one worker's. Half a minute to some minutes each, longest first.
 LONGEST_FILES = (
     "test_kill_everything",
     "test_bad_input",

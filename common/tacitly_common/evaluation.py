@@ -89,7 +89,7 @@ def evaluate_each(
     """One evaluation for each stream, int64[n], in their order.
 
     With `only`, predictions whose target is none of these tokens are context alone: they are
-    not counted, and any token that is a guess at all may still be it.
+    not counted, and any token that may be a guess may still be it.
 
     Raises:
         ValidationError: the vector is not a model of this configuration.

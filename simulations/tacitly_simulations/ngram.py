@@ -7,7 +7,8 @@ Probability: interpolated Witten-Bell (Chen & Goodman 1999, eq. 17),
 with c counts in training, T(h) the number of distinct followers of h, h' the history h without
 its oldest token, and below the empty history the uniform distribution over the training
 vocabulary and one unknown. A history not seen in training has P(w | h) = P(w | h').
-Guesses: the most frequent followers of the longest history that has any in training, ties by token.
+Guesses: the most frequent followers of the longest history that has a known one in training, ties
+by token.
 
 Streams are `Vocabulary.encode`'s: `START` opens each session, is never predicted, and stands
 for all that lies before the session. `UNKNOWN` has its probability but is no guess: as the token

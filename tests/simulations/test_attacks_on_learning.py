@@ -95,4 +95,4 @@ def test_membership_shows_without_privacy_and_not_at_epsilon_4() -> None:
     assert [row.case for row in rows] == ["unprotected", "clipped", "clipped and noised"]
     assert rows[0].figures["AUC"] > 0.7
     assert not rows[2].refuted
-    assert rows[2].figures["AUC"] < 0.75
+    assert rows[2].figures["AUC"] < min(0.75, rows[0].figures["AUC"] - 0.05)

@@ -64,6 +64,13 @@ def study(tmp_path: Path) -> Path:
     return path
 
 
+def test_the_study_that_the_docs_show_is_one(study: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "simulations.md"
+    study.write_text(page.read_text().split("```toml\n")[1].split("```")[0])
+    shown = read_study(study)
+    assert len(list(shown.points())) == len(shown.seeds) * 6 * 2
+
+
 def test_a_study_that_was_killed_ends_in_the_same_table(
     tmp_path: Path, study: Path, writers: Path
 ) -> None:

@@ -57,7 +57,7 @@ WAYS: Final = ("batched", "flower", "flower, device", "loop", "loop, device")
 @click.option("--rounds", default=40, show_default=True, type=click.IntRange(2))
 @click.option(
     "--peer-rounds",
-    default=4,
+    default=3,
     show_default=True,
     type=click.IntRange(2),
     help="Of every way but `batched`.",

@@ -28,7 +28,7 @@ _SCRIPTS: Final = Path(__file__).with_name("peers")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--environment", default="out/peers", type=click.Path(path_type=Path))
 @click.option("--cohort", default=200, show_default=True, type=click.IntRange(8))
-@click.option("--rounds", default=5, show_default=True, type=click.IntRange(2))
+@click.option("--rounds", default=10, show_default=True, type=click.IntRange(2))
 def main(out: Path | None, environment: Path, cohort: int, rounds: int) -> None:
     """Measure the batched engine and every peer that can be installed, in turn."""
     ours = [sys.executable, "-m", "tacitly_simulations.bench.engines", "--one", "batched"]
@@ -59,7 +59,7 @@ def _installed(environment: Path, packages: list[str]) -> Path | None:
 
 
 def _row(command: list[str]) -> dict[str, Any]:
-    # XLA's own threads too: all have one core.
+    # XLA's own threads too; it keeps more than one core busy all the same.
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "XLA_FLAGS": "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1",

@@ -120,18 +120,18 @@ class _Models:
     trained: int = field(init=False)
     _start: dict[str, Tensor] = field(init=False)
     _now: dict[str, Tensor] = field(init=False)
-    _parted: bool = field(init=False)
+    _separate: bool = field(init=False)
     _velocity: dict[str, Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
         self.trainable = frozenset(tensor.name for tensor in self.config.trainable_layout())
         self.trained = self.config.trainable_parameters
         self._start = named_tensors(self.config, self.start)
-        # One for all, until a step parts them.
+        # One for all, until a step separates them.
         self._now = {
             name: tensor.expand(self.clients, *tensor.shape) for name, tensor in self._start.items()
         }
-        self._parted = False
+        self._separate = False
         self._velocity = {}
 
     def gradient_sums(self, windows: Tensor, clip_norm: float | None) -> dict[str, Tensor]:
@@ -162,7 +162,7 @@ class _Models:
         self, sums: dict[str, Tensor], noise: NDArray[np.float64], record: RecordMechanism
     ) -> None:
         """A step of DP-SGD; the sum is rounded to float32 once, with its noise."""
-        self._part()
+        self._separate_clients()
         offset = 0
         for tensor in self.config.trainable_layout():
             part = torch.from_numpy(noise[:, offset : offset + tensor.size])
@@ -175,7 +175,7 @@ class _Models:
         self, sums: dict[str, Tensor], scale: Tensor, settings: PlainSettings
     ) -> None:
         """A step of SGD by the first clients, each with `scale` x its sum."""
-        self._part()
+        self._separate_clients()
         for name, gradient in sums.items():
             now = self._now[name][: len(gradient)]
             gradient.mul_(scale.view(-1, *[1] * (gradient.dim() - 1)))
@@ -189,14 +189,14 @@ class _Models:
                 gradient = velocity.mul_(settings.momentum).add_(gradient)
             now.sub_(gradient, alpha=settings.learning_rate)
 
-    def _part(self) -> None:
+    def _separate_clients(self) -> None:
         """Give each client trained parameters of its own, unless it has them."""
-        if self._parted:
+        if self._separate:
             return
         for name in self.trainable:
             shared = self._now[name]
             self._now[name] = self.buffers.take(f"now {name}", *shared.shape).copy_(shared)
-        self._parted = True
+        self._separate = True
 
     def updates(self) -> NDArray[np.float32]:
         """What training changed: float32[clients, trainable_parameters]."""

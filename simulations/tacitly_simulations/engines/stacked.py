@@ -102,10 +102,11 @@ def clipped_gradient_sums(
 ) -> dict[str, Tensor]:
     """For each client the sum over its records of their clipped gradients: [clients, ...] each.
 
-    `parameters` are [clients, ...] and contiguous, `windows` int64[clients, batch, time + 1]. A
-    row of START alone is padding: it adds exactly nothing. Otherwise as `clipped_gradient_sum`,
-    client by client: a record whose norm is NaN or infinite counts as zero where there is a clip.
-    The result lies in `buffers`: it is good until the next call.
+    `parameters` are [clients, ...], contiguous or one tensor expanded along the clients; `windows`
+    are int64[clients, batch, time + 1]. A row of START alone is padding: it adds exactly nothing.
+    Otherwise as `clipped_gradient_sum`, client by client: a record whose norm is NaN or infinite
+    counts as zero where there is a clip. The result lies in `buffers`: it is good until the next
+    call.
     """
     clients, batch, _ = windows.shape
     if clients == 0 or batch == 0:

@@ -58,7 +58,7 @@ class Work:
 
     @property
     def largest_batch(self) -> float:
-        """How many windows a step of the client with most of a block takes, about."""
+        """How many windows the largest batch in a block has, about."""
         if self.privacy.protects_records:
             # Each window is drawn or not: two deviations above what is expected.
             expected = self.plan.record.expected_batch_windows
