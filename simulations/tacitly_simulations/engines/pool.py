@@ -134,7 +134,10 @@ class ProcessPool(Generic[Worker]):
         executor = ProcessPoolExecutor(
             self._processes, context, initializer=_begin, initargs=(self._make,)
         )
-        executor.submit(os.getpid)  # starts them now, while the caller still prepares
+        # Starts them now, while the caller still prepares; and all: an executor that starts one
+        # later does so beside the thread that counts them when one has died, which then fails.
+        for _ in range(self._processes):
+            executor.submit(os.getpid)
         return executor
 
 
